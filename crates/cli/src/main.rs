@@ -1,0 +1,3 @@
+//! The `elastic` command.
+
+fn main() {}

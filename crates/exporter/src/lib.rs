@@ -1,0 +1,1 @@
+//! Searches a space and writes verified ONNX files

@@ -1,0 +1,1 @@
+//! Measures subnets on a device and fits latency models

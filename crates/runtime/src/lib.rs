@@ -1,0 +1,1 @@
+//! Runs an ONNX graph through ONNX Runtime or tract

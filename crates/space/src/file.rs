@@ -1,0 +1,135 @@
+//! Files that a reader never sees half written, and errors that name the file.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+
+/// Why a file could not be written.
+#[derive(Debug, Error)]
+#[error("write {}: {source}", path.display())]
+pub struct WriteError {
+    /// The file.
+    pub path: PathBuf,
+    /// The cause.
+    pub source: io::Error,
+}
+
+/// Why a file could not be read.
+#[derive(Debug, Error)]
+pub enum ReadError {
+    /// It could not be opened or read.
+    #[error("read {}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// Its YAML is broken or does not fit.
+    #[error("read {}: {source}", path.display())]
+    Yaml {
+        /// The file.
+        path: PathBuf,
+        /// The cause, with line and column.
+        source: serde_yaml::Error,
+    },
+    /// Its JSON is broken or does not fit.
+    #[error("read {}: {source}; the file is damaged or from another version: make it anew", path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// The cause, with line and column.
+        source: serde_json::Error,
+    },
+}
+
+/// Reads a whole file.
+///
+/// # Errors
+///
+/// [`ReadError::Io`] with the path.
+pub fn read(path: &Path) -> Result<Vec<u8>, ReadError> {
+    std::fs::read(path).map_err(|source| ReadError::Io { path: path.to_owned(), source })
+}
+
+/// Reads a YAML file.
+///
+/// # Errors
+///
+/// [`ReadError`] with the path, and the line where the text does not fit.
+pub fn read_yaml<T: DeserializeOwned>(path: &Path) -> Result<T, ReadError> {
+    serde_yaml::from_slice(&read(path)?).map_err(|source| ReadError::Yaml { path: path.to_owned(), source })
+}
+
+/// Reads a JSON file.
+///
+/// # Errors
+///
+/// [`ReadError`] with the path, and the line where the text does not fit.
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, ReadError> {
+    serde_json::from_slice(&read(path)?).map_err(|source| ReadError::Json { path: path.to_owned(), source })
+}
+
+/// Writes a file to a temporary name beside it, syncs it, and renames it into place. Folders that
+/// are missing are made.
+///
+/// # Errors
+///
+/// [`WriteError`] with the path; what stood there before is unharmed.
+pub fn write(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
+    let attempt = || {
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        std::fs::create_dir_all(folder)?;
+        let mut temporary = tempfile::Builder::new().prefix(".elastic-").tempfile_in(folder)?;
+        temporary.write_all(bytes)?;
+        temporary.as_file().sync_all()?;
+        make_readable(temporary.as_file())?;
+        temporary.persist(path)?;
+        Ok(())
+    };
+    attempt().map_err(|source| WriteError { path: path.to_owned(), source })
+}
+
+/// Writes a value as indented JSON, in the manner of [`write()`].
+///
+/// # Errors
+///
+/// [`WriteError`] with the path.
+pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), WriteError> {
+    let mut bytes = serde_json::to_vec_pretty(value)
+        .map_err(|source| WriteError { path: path.to_owned(), source: source.into() })?;
+    bytes.push(b'\n');
+    write(path, &bytes)
+}
+
+/// Writes a value as YAML, in the manner of [`write()`].
+///
+/// # Errors
+///
+/// [`WriteError`] with the path.
+pub fn write_yaml<T: Serialize>(path: &Path, value: &T) -> Result<(), WriteError> {
+    let text = serde_yaml::to_string(value)
+        .map_err(|source| WriteError { path: path.to_owned(), source: io::Error::other(source) })?;
+    write(path, text.as_bytes())
+}
+
+/// The SHA-256 of some bytes in lowercase hexadecimal.
+pub fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A temporary file is private to its owner; a finished one has the usual rights.
+#[cfg(unix)]
+fn make_readable(file: &std::fs::File) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    file.set_permissions(std::fs::Permissions::from_mode(0o644))
+}
+
+#[cfg(not(unix))]
+fn make_readable(_file: &std::fs::File) -> io::Result<()> {
+    Ok(())
+}

@@ -1,0 +1,228 @@
+//! The search space of a supernet: the choices of every elastic dimension.
+
+use std::collections::BTreeMap;
+
+use rand::Rng;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::cost::Cost;
+use crate::genome::{self, Genome};
+use crate::shape::Shape;
+use crate::slot::Slot;
+use crate::subnet::Subnet;
+use crate::vit::{InvalidVitSpace, VitSpace};
+
+/// The choices of every elastic dimension of one family.
+///
+/// It is the only source of the supernet's largest sizes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum SearchSpace {
+    /// A vision transformer.
+    Vit(VitSpace),
+}
+
+/// Why a search space is refused.
+#[derive(Debug, Error, PartialEq)]
+pub enum InvalidSpace {
+    /// The vision transformer's rules.
+    #[error("space.vit: {0}")]
+    Vit(#[from] InvalidVitSpace),
+}
+
+/// A subnet that its space does not hold.
+#[derive(Debug, Error, PartialEq)]
+#[error("subnet `{subnet}` is not in the search space: {reason}")]
+pub struct NotInSpace {
+    /// The subnet.
+    pub subnet: String,
+    /// The slot and the value that do not fit.
+    pub reason: String,
+}
+
+impl SearchSpace {
+    /// Checks every rule that the type cannot hold.
+    ///
+    /// # Errors
+    ///
+    /// The first rule that is broken.
+    pub fn validate(&self) -> Result<(), InvalidSpace> {
+        match self {
+            Self::Vit(space) => Ok(space.validate()?),
+        }
+    }
+
+    /// The family's name.
+    pub fn family(&self) -> &'static str {
+        match self {
+            Self::Vit(_) => "vit",
+        }
+    }
+
+    /// Channels, height and width of one input.
+    pub fn input(&self) -> [usize; 3] {
+        match self {
+            Self::Vit(space) => [space.channels, space.image_size, space.image_size],
+        }
+    }
+
+    /// Number of classes.
+    pub fn classes(&self) -> usize {
+        match self {
+            Self::Vit(space) => space.classes,
+        }
+    }
+
+    /// The decisions, in a fixed order.
+    pub fn slots(&self) -> Vec<Slot> {
+        match self {
+            Self::Vit(space) => space.slots(),
+        }
+    }
+
+    /// The subnet of a genome. Choices of layers that are left out disappear.
+    ///
+    /// # Panics
+    ///
+    /// If the genome was made for other slots.
+    pub fn decode(&self, genome: &[usize]) -> Subnet {
+        let values: Vec<usize> = self.slots().iter().zip(genome).map(|(slot, &index)| slot.choices[index]).collect();
+        match self {
+            Self::Vit(space) => Subnet::Vit(space.decode(&values)),
+        }
+    }
+
+    /// The genome of a subnet; slots of layers that are left out hold their largest choice.
+    ///
+    /// # Errors
+    ///
+    /// [`NotInSpace`] if a value is not among its slot's choices, or layers that share a slot differ.
+    pub fn encode(&self, subnet: &Subnet) -> Result<Genome, NotInSpace> {
+        let refuse = |reason: String| NotInSpace { subnet: subnet.to_string(), reason };
+        let genome = self
+            .slots()
+            .iter()
+            .zip(self.values(subnet))
+            .map(|(slot, value)| match value {
+                None => Ok(slot.largest()),
+                Some(value) => slot.choices.iter().position(|&c| c == value).ok_or_else(|| {
+                    refuse(format!("{} is {value}, the choices are {:?}", slot.name, slot.choices))
+                }),
+            })
+            .collect::<Result<Genome, _>>()?;
+        if self.decode(&genome) == *subnet {
+            Ok(genome)
+        } else {
+            Err(refuse("its layers differ where the space shares one choice, or are out of order".into()))
+        }
+    }
+
+    /// The subnet of all largest choices.
+    pub fn largest(&self) -> Subnet {
+        self.decode(&self.slots().iter().map(Slot::largest).collect::<Genome>())
+    }
+
+    /// The subnet of all smallest choices.
+    pub fn smallest(&self) -> Subnet {
+        self.decode(&vec![0; self.slots().len()])
+    }
+
+    /// A subnet with every slot drawn by its weights.
+    pub fn draw(&self, rng: &mut impl Rng) -> Subnet {
+        self.decode(&genome::draw(&self.slots(), rng))
+    }
+
+    /// Up to `count` different random subnets, in the order of their drawing.
+    ///
+    /// Fewer only if the space seems to hold no more: 100 draws in a row brought nothing new.
+    pub fn draw_distinct(&self, count: usize, rng: &mut impl Rng) -> Vec<Subnet> {
+        let mut seen = std::collections::HashSet::new();
+        let mut drawn = Vec::new();
+        let mut misses = 0;
+        while drawn.len() < count && misses < 100 {
+            let subnet = self.draw(rng);
+            if seen.insert(subnet.clone()) {
+                drawn.push(subnet);
+                misses = 0;
+            } else {
+                misses += 1;
+            }
+        }
+        drawn
+    }
+
+    /// The named subnets that every space has, and those that a model file adds.
+    pub fn named(&self, extra: &BTreeMap<String, Subnet>) -> Vec<(String, Subnet)> {
+        let mut named = vec![("largest".to_owned(), self.largest()), ("smallest".to_owned(), self.smallest())];
+        named.extend(extra.iter().map(|(name, subnet)| (name.clone(), subnet.clone())));
+        named
+    }
+
+    /// How many different subnets there are (saturating).
+    pub fn size(&self) -> u128 {
+        match self {
+            Self::Vit(space) => space.size(),
+        }
+    }
+
+    /// The typed layers of a subnet.
+    pub fn shape(&self, subnet: &Subnet) -> Shape {
+        match (self, subnet) {
+            (Self::Vit(space), Subnet::Vit(subnet)) => space.shape(subnet),
+        }
+    }
+
+    /// Parameters and MACs of a subnet.
+    pub fn cost(&self, subnet: &Subnet) -> Cost {
+        self.shape(subnet).cost()
+    }
+
+    /// The names of the entries of [`Self::features`].
+    pub fn feature_names(&self) -> Vec<String> {
+        let mut names = Vec::new();
+        for slot in self.slots() {
+            names.extend(slot.indicators().into_iter().map(|label| format!("{}={label}", slot.name)));
+        }
+        names.push("mega-macs".into());
+        names
+    }
+
+    /// The subnet as numbers for an additive model: one indicator per choice of each slot (all zero
+    /// for a layer that is left out; for depth one per kept layer), then its MACs in millions.
+    pub fn features(&self, subnet: &Subnet) -> Vec<f64> {
+        let mut features = Vec::new();
+        for (slot, value) in self.slots().iter().zip(self.values(subnet)) {
+            features.extend(slot.indicate(value));
+        }
+        features.push(self.cost(subnet).macs as f64 / 1e6);
+        features
+    }
+
+    fn values(&self, subnet: &Subnet) -> Vec<Option<usize>> {
+        match (self, subnet) {
+            (Self::Vit(space), Subnet::Vit(subnet)) => space.values(subnet),
+        }
+    }
+}
+
+impl Slot {
+    fn indicators(&self) -> Vec<usize> {
+        match self.dimension {
+            crate::Dimension::Depth => (0..usize::BITS as usize)
+                .filter(|layer| self.choices[self.largest()] >> layer & 1 == 1)
+                .collect(),
+            _ => self.choices.clone(),
+        }
+    }
+
+    fn indicate(&self, value: Option<usize>) -> Vec<f64> {
+        let holds = |label: usize| match (self.dimension, value) {
+            (_, None) => false,
+            (crate::Dimension::Depth, Some(mask)) => mask >> label & 1 == 1,
+            (_, Some(value)) => value == label,
+        };
+        self.indicators().into_iter().map(|label| f64::from(u8::from(holds(label)))).collect()
+    }
+}

@@ -1,0 +1,107 @@
+//! The typed shape of a network: one list from which parameters, MACs and names derive.
+
+use crate::cost::Cost;
+
+/// The layers of one subnet with all their sizes, in the order in which they run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Shape {
+    /// Channels, height, width of one input.
+    pub input: [usize; 3],
+    /// Number of outputs.
+    pub classes: usize,
+    /// The layers.
+    pub layers: Vec<LayerShape>,
+}
+
+/// One layer with its sizes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LayerShape {
+    /// The checkpoint's name of the layer; parameters append `.weight` and `.bias`.
+    pub name: String,
+    /// What it computes.
+    pub kind: LayerKind,
+    /// How many times it runs for one input: tokens, or pixels.
+    pub rows: usize,
+}
+
+/// What a layer computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LayerKind {
+    /// y = x W + b, with W `[inputs, outputs]`.
+    Linear {
+        /// Features in.
+        inputs: usize,
+        /// Features out.
+        outputs: usize,
+    },
+    /// Layer normalisation with scale and shift.
+    LayerNorm {
+        /// Features.
+        features: usize,
+    },
+    /// A learned table `[1, entries, features]` that is added or concatenated.
+    Table {
+        /// Rows of the table.
+        entries: usize,
+        /// Features of a row.
+        features: usize,
+    },
+    /// A product of two activations, `[batch, rows, inner] x [batch, inner, columns]`.
+    MatMul {
+        /// Independent products.
+        batch: usize,
+        /// Length of the sum.
+        inner: usize,
+        /// Columns of the result.
+        columns: usize,
+    },
+}
+
+impl LayerShape {
+    /// The learned tensors: name and shape.
+    pub fn tensors(&self) -> Vec<(String, Vec<usize>)> {
+        let named = |suffix: &str, shape: Vec<usize>| (format!("{}.{suffix}", self.name), shape);
+        match self.kind {
+            LayerKind::Linear { inputs, outputs } => {
+                vec![named("weight", vec![inputs, outputs]), named("bias", vec![outputs])]
+            }
+            LayerKind::LayerNorm { features } => {
+                vec![named("weight", vec![features]), named("bias", vec![features])]
+            }
+            LayerKind::Table { entries, features } => vec![(self.name.clone(), vec![1, entries, features])],
+            LayerKind::MatMul { .. } => Vec::new(),
+        }
+    }
+
+    /// Number of learned values.
+    pub fn params(&self) -> u64 {
+        self.tensors().iter().map(|(_, shape)| shape.iter().product::<usize>() as u64).sum()
+    }
+
+    /// Multiply-accumulates of the matrix products for one input.
+    ///
+    /// Normalisation, softmax, activations and additions are not counted, as is usual in the field.
+    pub fn macs(&self) -> u64 {
+        let product = match self.kind {
+            LayerKind::Linear { inputs, outputs } => inputs * outputs,
+            LayerKind::MatMul { batch, inner, columns } => batch * inner * columns,
+            LayerKind::LayerNorm { .. } | LayerKind::Table { .. } => 0,
+        };
+        (self.rows * product) as u64
+    }
+}
+
+impl Shape {
+    /// The learned tensors of the network: name and shape.
+    pub fn tensors(&self) -> Vec<(String, Vec<usize>)> {
+        self.layers.iter().flat_map(LayerShape::tensors).collect()
+    }
+
+    /// Parameters and MACs of the network.
+    pub fn cost(&self) -> Cost {
+        Cost {
+            params: self.layers.iter().map(LayerShape::params).sum(),
+            macs: self.layers.iter().map(LayerShape::macs).sum(),
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! A subnet: one choice of every elastic dimension.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::vit::VitSubnet;
+
+/// A choice of every elastic dimension, in real widths (not ratios).
+///
+/// Layers that are left out do not appear, so equal networks are equal subnets.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Subnet {
+    /// A vision transformer.
+    Vit(VitSubnet),
+}
+
+impl fmt::Display for Subnet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Vit(subnet) => subnet.fmt(f),
+        }
+    }
+}

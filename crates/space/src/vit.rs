@@ -1,0 +1,383 @@
+//! The vision transformer's search space, subnet and typed shape.
+//!
+//! The network is the pre-norm ViT of [Dosovitskiy et al., 2021](https://arxiv.org/abs/2010.11929);
+//! its elastic dimensions follow [AutoFormer](https://arxiv.org/abs/2107.00651): the width of one
+//! head is fixed, so fewer heads make narrower projections.
+
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::shape::{LayerKind, LayerShape, Shape};
+use crate::slot::{Dimension, Slot};
+
+/// The largest number of layers for which the drop policy `any` is offered.
+///
+/// The set of layers is one slot whose choices are listed, at most 2^12.
+pub const MAX_LAYERS_DROP_ANY: usize = 12;
+
+/// The choices of a vision transformer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct VitSpace {
+    /// Height and width of the input in pixels.
+    pub image_size: usize,
+    /// Colour channels of the input.
+    pub channels: usize,
+    /// Height and width of one patch in pixels; divides `image-size`.
+    pub patch_size: usize,
+    /// Number of classes.
+    pub classes: usize,
+    /// Features of one attention head.
+    pub head_dim: usize,
+    /// How the tokens become one vector for the classifier.
+    pub pooling: Pooling,
+    /// Features of the residual stream (A5), ascending.
+    pub embed_dim: Vec<usize>,
+    /// Number of layers (A2).
+    pub depth: DepthChoices,
+    /// Attention heads (A4).
+    pub heads: WidthChoices,
+    /// Hidden features of the MLP (A1).
+    pub mlp_width: WidthChoices,
+}
+
+/// How the tokens become one vector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Pooling {
+    /// A learned token put before the patches.
+    ClassToken,
+    /// The mean of the patch tokens.
+    Mean,
+}
+
+/// The choices of depth and which layers are left out.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct DepthChoices {
+    /// How many layers are kept, ascending; the last is the supernet's depth.
+    pub choices: Vec<usize>,
+    /// Which layers are kept.
+    pub drop: DropPolicy,
+}
+
+/// Which layers a shallower subnet keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum DropPolicy {
+    /// The first d layers.
+    Prefix,
+    /// Any set of d layers, chained in order.
+    Any,
+}
+
+/// The choices of a width and whether the layers choose apart.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct WidthChoices {
+    /// The values, ascending; the last is the supernet's.
+    pub choices: Vec<usize>,
+    /// Who chooses.
+    pub per: Granularity,
+}
+
+/// Whether a choice is made per layer or once for all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Granularity {
+    /// Every layer chooses.
+    Layer,
+    /// One choice for the network.
+    Network,
+}
+
+/// A subnet of a [`VitSpace`].
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct VitSubnet {
+    /// Features of the residual stream.
+    pub embed_dim: usize,
+    /// The layers that are kept, in order.
+    pub layers: Vec<VitLayer>,
+}
+
+/// One kept layer of a [`VitSubnet`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct VitLayer {
+    /// The layer of the supernet.
+    pub index: usize,
+    /// Attention heads.
+    pub heads: usize,
+    /// Hidden features of the MLP.
+    pub mlp_width: usize,
+}
+
+/// Why a [`VitSpace`] is refused.
+#[derive(Debug, Error, PartialEq)]
+pub enum InvalidVitSpace {
+    /// A size is zero.
+    #[error("{field} is 0: it must be at least 1")]
+    Zero {
+        /// The field's name in YAML.
+        field: &'static str,
+    },
+    /// The patches do not cover the image.
+    #[error("image-size {image} is not a multiple of patch-size {patch}: choose sizes that divide")]
+    Patches {
+        /// Pixels of the image.
+        image: usize,
+        /// Pixels of a patch.
+        patch: usize,
+    },
+    /// A list of choices is empty.
+    #[error("{field} has no choices: list at least one")]
+    Empty {
+        /// The field's name in YAML.
+        field: &'static str,
+    },
+    /// A list of choices is not strictly ascending.
+    #[error("{field} is {choices:?}: list each choice once, smallest first")]
+    Order {
+        /// The field's name in YAML.
+        field: &'static str,
+        /// What was given.
+        choices: Vec<usize>,
+    },
+    /// Too many layers for the policy `any`.
+    #[error("depth {depth} with `drop: any` has too many sets of layers: at most {MAX_LAYERS_DROP_ANY} layers, or `drop: prefix`")]
+    DropAny {
+        /// The supernet's depth.
+        depth: usize,
+    },
+}
+
+impl VitSpace {
+    /// Checks every rule that the type cannot hold.
+    ///
+    /// # Errors
+    ///
+    /// The first rule that is broken, with the field's name.
+    pub fn validate(&self) -> Result<(), InvalidVitSpace> {
+        for (field, size) in [
+            ("image-size", self.image_size),
+            ("channels", self.channels),
+            ("patch-size", self.patch_size),
+            ("classes", self.classes),
+            ("head-dim", self.head_dim),
+        ] {
+            if size == 0 {
+                return Err(InvalidVitSpace::Zero { field });
+            }
+        }
+        if !self.image_size.is_multiple_of(self.patch_size) {
+            return Err(InvalidVitSpace::Patches { image: self.image_size, patch: self.patch_size });
+        }
+        for (field, choices) in [
+            ("embed-dim", &self.embed_dim),
+            ("depth.choices", &self.depth.choices),
+            ("heads.choices", &self.heads.choices),
+            ("mlp-width.choices", &self.mlp_width.choices),
+        ] {
+            let Some(&first) = choices.first() else {
+                return Err(InvalidVitSpace::Empty { field });
+            };
+            if first == 0 {
+                return Err(InvalidVitSpace::Zero { field });
+            }
+            if !choices.is_sorted_by(|a, b| a < b) {
+                return Err(InvalidVitSpace::Order { field, choices: choices.clone() });
+            }
+        }
+        if self.depth.drop == DropPolicy::Any && self.layers() > MAX_LAYERS_DROP_ANY {
+            return Err(InvalidVitSpace::DropAny { depth: self.layers() });
+        }
+        Ok(())
+    }
+
+    /// Layers of the supernet.
+    pub fn layers(&self) -> usize {
+        last(&self.depth.choices)
+    }
+
+    /// Patches of one image.
+    pub fn patches(&self) -> usize {
+        (self.image_size / self.patch_size).pow(2)
+    }
+
+    /// Tokens of the residual stream: the patches, and the class token where there is one.
+    pub fn tokens(&self) -> usize {
+        self.patches() + usize::from(self.pooling == Pooling::ClassToken)
+    }
+
+    /// Values of one patch: channels times its pixels.
+    pub fn patch_values(&self) -> usize {
+        self.channels * self.patch_size * self.patch_size
+    }
+
+    /// The decisions, always in this order: embedding, depth, heads, MLP width.
+    pub fn slots(&self) -> Vec<Slot> {
+        let mut slots = vec![
+            Slot::uniform("embed-dim".into(), Dimension::Embedding, None, self.embed_dim.clone()),
+            self.depth_slot(),
+        ];
+        for (name, dimension, width) in [
+            ("heads", Dimension::Heads, &self.heads),
+            ("mlp-width", Dimension::Width, &self.mlp_width),
+        ] {
+            match width.per {
+                Granularity::Network => {
+                    slots.push(Slot::uniform(name.into(), dimension, None, width.choices.clone()));
+                }
+                Granularity::Layer => slots.extend((0..self.layers()).map(|layer| {
+                    Slot::uniform(format!("layers.{layer}.{name}"), dimension, Some(layer), width.choices.clone())
+                })),
+            }
+        }
+        slots
+    }
+
+    /// The subnet that holds `values[i]`, a choice of slot i.
+    pub(crate) fn decode(&self, values: &[usize]) -> VitSubnet {
+        let layers = self.layers();
+        let (heads, mlp) = values[2..].split_at(self.heads.slots(layers));
+        let pick = |values: &[usize], layer: usize| if values.len() == 1 { values[0] } else { values[layer] };
+        VitSubnet {
+            embed_dim: values[0],
+            layers: (0..layers)
+                .filter(|layer| values[1] >> layer & 1 == 1)
+                .map(|index| VitLayer { index, heads: pick(heads, index), mlp_width: pick(mlp, index) })
+                .collect(),
+        }
+    }
+
+    /// The value of each slot, `None` where the slot belongs to a layer that is left out.
+    ///
+    /// A shared slot takes the first layer's value: [`crate::SearchSpace::encode`] compares the
+    /// decoded subnet, which finds layers that disagree.
+    pub(crate) fn values(&self, subnet: &VitSubnet) -> Vec<Option<usize>> {
+        let mask = subnet.layers.iter().filter(|l| l.index < usize::BITS as usize).fold(0, |mask, l| mask | 1 << l.index);
+        let mut values = vec![Some(subnet.embed_dim), Some(mask)];
+        let mut push = |per: Granularity, value: fn(&VitLayer) -> usize| match per {
+            Granularity::Network => values.push(subnet.layers.first().map(value)),
+            Granularity::Layer => values.extend(
+                (0..self.layers()).map(|layer| subnet.layers.iter().find(|l| l.index == layer).map(value)),
+            ),
+        };
+        push(self.heads.per, |l| l.heads);
+        push(self.mlp_width.per, |l| l.mlp_width);
+        values
+    }
+
+    /// The typed layers of a subnet, in the order in which they run.
+    ///
+    /// Parameter names are those of timm's `VisionTransformer`; linear weights are `[inputs, outputs]`.
+    pub fn shape(&self, subnet: &VitSubnet) -> Shape {
+        let (tokens, patches, embed) = (self.tokens(), self.patches(), subnet.embed_dim);
+        let layer = |name: String, kind: LayerKind, rows: usize| LayerShape { name, kind, rows };
+        let linear = |name: String, inputs: usize, outputs: usize, rows: usize| {
+            layer(name, LayerKind::Linear { inputs, outputs }, rows)
+        };
+        let norm = |name: String| layer(name, LayerKind::LayerNorm { features: embed }, tokens);
+        let mut layers = vec![linear("patch_embed.proj".into(), self.patch_values(), embed, patches)];
+        if self.pooling == Pooling::ClassToken {
+            layers.push(layer("cls_token".into(), LayerKind::Table { entries: 1, features: embed }, 1));
+        }
+        layers.push(layer("pos_embed".into(), LayerKind::Table { entries: tokens, features: embed }, tokens));
+        for (position, l) in subnet.layers.iter().enumerate() {
+            let block = format!("blocks.{position}");
+            let inner = l.heads * self.head_dim;
+            layers.push(norm(format!("{block}.norm1")));
+            layers.push(linear(format!("{block}.attn.qkv"), embed, 3 * inner, tokens));
+            layers.push(layer(
+                format!("{block}.attn.scores"),
+                LayerKind::MatMul { batch: l.heads, inner: self.head_dim, columns: tokens },
+                tokens,
+            ));
+            layers.push(layer(
+                format!("{block}.attn.context"),
+                LayerKind::MatMul { batch: l.heads, inner: tokens, columns: self.head_dim },
+                tokens,
+            ));
+            layers.push(linear(format!("{block}.attn.proj"), inner, embed, tokens));
+            layers.push(norm(format!("{block}.norm2")));
+            layers.push(linear(format!("{block}.mlp.fc1"), embed, l.mlp_width, tokens));
+            layers.push(linear(format!("{block}.mlp.fc2"), l.mlp_width, embed, tokens));
+        }
+        layers.push(layer(
+            "norm".into(),
+            LayerKind::LayerNorm { features: embed },
+            tokens,
+        ));
+        layers.push(linear("head".into(), embed, self.classes, 1));
+        Shape { input: [self.channels, self.image_size, self.image_size], classes: self.classes, layers }
+    }
+
+    /// How many different subnets there are (saturating): for each set of layers, the choices of the
+    /// layers it keeps.
+    pub(crate) fn size(&self) -> u128 {
+        let power = |width: &WidthChoices, depth: u32| match width.per {
+            Granularity::Layer => (width.choices.len() as u128).saturating_pow(depth),
+            Granularity::Network => width.choices.len() as u128,
+        };
+        let per_embedding = self.depth_slot().choices.iter().fold(0_u128, |sum, mask| {
+            let depth = mask.count_ones();
+            sum.saturating_add(power(&self.heads, depth).saturating_mul(power(&self.mlp_width, depth)))
+        });
+        per_embedding.saturating_mul(self.embed_dim.len() as u128)
+    }
+
+    /// Depth as one slot of layer masks, ordered by the number of layers, then by value: the first
+    /// is the shortest prefix, the last holds every layer.
+    fn depth_slot(&self) -> Slot {
+        let prefix = |depth: usize| (1_usize << depth) - 1;
+        let (mut choices, mut weights) = (Vec::new(), Vec::new());
+        for &depth in &self.depth.choices {
+            let masks: Vec<usize> = match self.depth.drop {
+                DropPolicy::Prefix => vec![prefix(depth)],
+                DropPolicy::Any => {
+                    (0..=prefix(self.layers())).filter(|mask| mask.count_ones() as usize == depth).collect()
+                }
+            };
+            let weight = 1.0 / (self.depth.choices.len() * masks.len()) as f64;
+            weights.extend(masks.iter().map(|_| weight));
+            choices.extend(masks);
+        }
+        Slot { name: "depth".into(), dimension: Dimension::Depth, layer: None, choices, weights }
+    }
+}
+
+impl WidthChoices {
+    fn slots(&self, layers: usize) -> usize {
+        match self.per {
+            Granularity::Layer => layers,
+            Granularity::Network => 1,
+        }
+    }
+}
+
+impl fmt::Display for VitSubnet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let join = |value: fn(&VitLayer) -> usize| {
+            let values: Vec<String> = self.layers.iter().map(|l| value(l).to_string()).collect();
+            if values.windows(2).all(|pair| pair[0] == pair[1]) {
+                values.first().cloned().unwrap_or_default()
+            } else {
+                values.join(",")
+            }
+        };
+        write!(f, "embed {} depth {}", self.embed_dim, self.layers.len())?;
+        if self.layers.iter().enumerate().any(|(position, l)| l.index != position) {
+            let kept: Vec<String> = self.layers.iter().map(|l| l.index.to_string()).collect();
+            write!(f, " (layers {})", kept.join(","))?;
+        }
+        write!(f, " heads {} mlp {}", join(|l| l.heads), join(|l| l.mlp_width))
+    }
+}
+
+fn last(choices: &[usize]) -> usize {
+    choices.last().copied().unwrap_or(0)
+}
