@@ -1,1 +1,22 @@
-//! Data sets and augmentation
+//! Image data sets on disk, their split into training and validation, augmentation and batches.
+//!
+//! Nothing here knows burn: images are bytes until a batch is made, and a batch is plain `f32`.
+//! The training set and the test set are read by two functions, so that a search cannot see the
+//! test set by accident.
+
+pub mod augment;
+pub mod config;
+pub mod fetch;
+pub mod idx;
+pub mod images;
+pub mod load;
+pub mod loader;
+pub mod normalise;
+
+pub use augment::{Augmentation, augment};
+pub use config::{DataConfig, InvalidData, Mismatch, check_against};
+pub use fetch::{FetchError, fetch_fashion_mnist};
+pub use images::Images;
+pub use load::{DataError, Splits, digest, load_test, load_training};
+pub use loader::{Batch, InvalidLoader, Loader};
+pub use normalise::{Normalisation, normalise};

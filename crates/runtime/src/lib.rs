@@ -1,1 +1,21 @@
-//! Runs an ONNX graph through ONNX Runtime or tract
+//! Runs an ONNX graph through ONNX Runtime or tract behind one trait, and finds and installs the
+//! ONNX Runtime library.
+//!
+//! Nothing here knows a network family, training or search: bytes of an ONNX model go in, arrays
+//! come out. A model runs on the execution provider that was asked for, or there is an error.
+
+pub mod environment;
+pub mod install;
+pub mod library;
+pub mod session;
+
+mod archive;
+mod loaded;
+mod onnx;
+mod pip;
+mod tract;
+mod version;
+
+pub use environment::Environment;
+pub use library::{Library, LibraryError};
+pub use session::{OpenError, RunError, Session, check, open, runtime_version};

@@ -133,11 +133,10 @@ impl FromStr for Budget {
             .parse()
             .map_err(|_: std::num::ParseFloatError| InvalidBudget::Number { text: text.to_owned() })?;
         let unit = unit.trim();
-        let &(_, quantity, scale) =
-            UNITS.iter().find(|(name, ..)| *name == unit.to_lowercase()).ok_or_else(|| InvalidBudget::Unit {
-                text: text.to_owned(),
-                unit: unit.to_owned(),
-            })?;
+        let &(_, quantity, scale) = UNITS
+            .iter()
+            .find(|(name, ..)| *name == unit.to_lowercase())
+            .ok_or_else(|| InvalidBudget::Unit { text: text.to_owned(), unit: unit.to_owned() })?;
         let limit = number * scale;
         if limit > 0.0 && limit.is_finite() {
             Ok(Self { quantity, limit })
@@ -152,7 +151,7 @@ impl fmt::Display for Budget {
         let (unit, _, scale) = UNITS
             .iter()
             .filter(|(_, quantity, scale)| *quantity == self.quantity && *scale <= self.limit)
-            .filter(|(unit, ..)| !unit.ends_with("ib"))
+            .filter(|(unit, ..)| unit.is_ascii() && !unit.ends_with("ib"))
             .max_by(|a, b| a.2.total_cmp(&b.2))
             .or_else(|| UNITS.iter().find(|(_, quantity, _)| *quantity == self.quantity))
             .expect("every quantity has a unit");

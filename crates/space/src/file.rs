@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_yaml::with::singleton_map_recursive;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
@@ -56,13 +57,16 @@ pub fn read(path: &Path) -> Result<Vec<u8>, ReadError> {
     std::fs::read(path).map_err(|source| ReadError::Io { path: path.to_owned(), source })
 }
 
-/// Reads a YAML file.
+/// Reads a YAML file. An enum is written as a map of one entry (`tract: {}`), not as a YAML tag.
 ///
 /// # Errors
 ///
 /// [`ReadError`] with the path, and the line where the text does not fit.
 pub fn read_yaml<T: DeserializeOwned>(path: &Path) -> Result<T, ReadError> {
-    serde_yaml::from_slice(&read(path)?).map_err(|source| ReadError::Yaml { path: path.to_owned(), source })
+    let bytes = read(path)?;
+    let document = serde_yaml::Deserializer::from_slice(&bytes);
+    singleton_map_recursive::deserialize(document)
+        .map_err(|source| ReadError::Yaml { path: path.to_owned(), source })
 }
 
 /// Reads a JSON file.
@@ -106,15 +110,16 @@ pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), WriteError
     write(path, &bytes)
 }
 
-/// Writes a value as YAML, in the manner of [`write()`].
+/// Writes a value as YAML that [`read_yaml`] reads, in the manner of [`write()`].
 ///
 /// # Errors
 ///
 /// [`WriteError`] with the path.
 pub fn write_yaml<T: Serialize>(path: &Path, value: &T) -> Result<(), WriteError> {
-    let text = serde_yaml::to_string(value)
+    let mut bytes = Vec::new();
+    singleton_map_recursive::serialize(value, &mut serde_yaml::Serializer::new(&mut bytes))
         .map_err(|source| WriteError { path: path.to_owned(), source: io::Error::other(source) })?;
-    write(path, text.as_bytes())
+    write(path, &bytes)
 }
 
 /// The SHA-256 of some bytes in lowercase hexadecimal.

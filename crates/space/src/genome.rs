@@ -13,6 +13,10 @@ pub fn draw(slots: &[Slot], rng: &mut impl Rng) -> Genome {
 }
 
 /// Draws each slot anew with the given probability.
+///
+/// # Panics
+///
+/// If the probability is not from 0 to 1.
 pub fn mutate(genome: &[usize], slots: &[Slot], probability: f64, rng: &mut impl Rng) -> Genome {
     genome
         .iter()

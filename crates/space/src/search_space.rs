@@ -10,7 +10,7 @@ use thiserror::Error;
 use crate::cost::Cost;
 use crate::genome::{self, Genome};
 use crate::shape::Shape;
-use crate::slot::Slot;
+use crate::slot::{Dimension, Slot};
 use crate::subnet::Subnet;
 use crate::vit::{InvalidVitSpace, VitSpace};
 
@@ -88,7 +88,17 @@ impl SearchSpace {
     ///
     /// If the genome was made for other slots.
     pub fn decode(&self, genome: &[usize]) -> Subnet {
-        let values: Vec<usize> = self.slots().iter().zip(genome).map(|(slot, &index)| slot.choices[index]).collect();
+        self.decode_with(&self.slots(), genome)
+    }
+
+    /// [`Self::decode`] for a loop that holds the space's [`Self::slots`] already: listing them takes
+    /// longer than the rest.
+    ///
+    /// # Panics
+    ///
+    /// If the slots or the genome are of another space.
+    pub fn decode_with(&self, slots: &[Slot], genome: &[usize]) -> Subnet {
+        let values: Vec<usize> = slots.iter().zip(genome).map(|(slot, &index)| slot.choices[index]).collect();
         match self {
             Self::Vit(space) => Subnet::Vit(space.decode(&values)),
         }
@@ -107,9 +117,9 @@ impl SearchSpace {
             .zip(self.values(subnet))
             .map(|(slot, value)| match value {
                 None => Ok(slot.largest()),
-                Some(value) => slot.choices.iter().position(|&c| c == value).ok_or_else(|| {
-                    refuse(format!("{} is {value}, the choices are {:?}", slot.name, slot.choices))
-                }),
+                Some(value) => {
+                    slot.choices.iter().position(|&c| c == value).ok_or_else(|| refuse(slot.refusal(value)))
+                }
             })
             .collect::<Result<Genome, _>>()?;
         if self.decode(&genome) == *subnet {
@@ -154,9 +164,10 @@ impl SearchSpace {
     }
 
     /// The named subnets that every space has, and those that a model file adds.
-    pub fn named(&self, extra: &BTreeMap<String, Subnet>) -> Vec<(String, Subnet)> {
-        let mut named = vec![("largest".to_owned(), self.largest()), ("smallest".to_owned(), self.smallest())];
-        named.extend(extra.iter().map(|(name, subnet)| (name.clone(), subnet.clone())));
+    pub fn named(&self, extra: &BTreeMap<String, Subnet>) -> BTreeMap<String, Subnet> {
+        let mut named = extra.clone();
+        named.insert("largest".to_owned(), self.largest());
+        named.insert("smallest".to_owned(), self.smallest());
         named
     }
 
@@ -210,17 +221,28 @@ impl SearchSpace {
 impl Slot {
     fn indicators(&self) -> Vec<usize> {
         match self.dimension {
-            crate::Dimension::Depth => (0..usize::BITS as usize)
+            Dimension::Depth => (0..usize::BITS as usize)
                 .filter(|layer| self.choices[self.largest()] >> layer & 1 == 1)
                 .collect(),
             _ => self.choices.clone(),
         }
     }
 
+    /// Why `value` is no choice. Depth is told in layers: its choices are bit masks, up to thousands.
+    fn refusal(&self, value: usize) -> String {
+        if self.dimension == Dimension::Depth {
+            let kept: Vec<usize> =
+                (0..usize::BITS as usize).filter(|layer| value >> layer & 1 == 1).collect();
+            format!("the kept layers {kept:?} are not a choice of {}", self.name)
+        } else {
+            format!("{} is {value}, the choices are {:?}", self.name, self.choices)
+        }
+    }
+
     fn indicate(&self, value: Option<usize>) -> Vec<f64> {
         let holds = |label: usize| match (self.dimension, value) {
             (_, None) => false,
-            (crate::Dimension::Depth, Some(mask)) => mask >> label & 1 == 1,
+            (Dimension::Depth, Some(mask)) => mask >> label & 1 == 1,
             (_, Some(value)) => value == label,
         };
         self.indicators().into_iter().map(|label| f64::from(u8::from(holds(label)))).collect()

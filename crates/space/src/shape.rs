@@ -60,22 +60,27 @@ pub enum LayerKind {
 impl LayerShape {
     /// The learned tensors: name and shape.
     pub fn tensors(&self) -> Vec<(String, Vec<usize>)> {
-        let named = |suffix: &str, shape: Vec<usize>| (format!("{}.{suffix}", self.name), shape);
-        match self.kind {
-            LayerKind::Linear { inputs, outputs } => {
-                vec![named("weight", vec![inputs, outputs]), named("bias", vec![outputs])]
-            }
-            LayerKind::LayerNorm { features } => {
-                vec![named("weight", vec![features]), named("bias", vec![features])]
-            }
-            LayerKind::Table { entries, features } => vec![(self.name.clone(), vec![1, entries, features])],
-            LayerKind::MatMul { .. } => Vec::new(),
-        }
+        let named = |(suffix, shape)| (format!("{}{suffix}", self.name), shape);
+        self.learned().into_iter().map(named).collect()
     }
 
     /// Number of learned values.
     pub fn params(&self) -> u64 {
-        self.tensors().iter().map(|(_, shape)| shape.iter().product::<usize>() as u64).sum()
+        self.learned().iter().map(|(_, shape)| shape.iter().product::<usize>() as u64).sum()
+    }
+
+    /// The learned tensors: what is appended to the layer's name, and the shape.
+    fn learned(&self) -> Vec<(&'static str, Vec<usize>)> {
+        match self.kind {
+            LayerKind::Linear { inputs, outputs } => {
+                vec![(".weight", vec![inputs, outputs]), (".bias", vec![outputs])]
+            }
+            LayerKind::LayerNorm { features } => {
+                vec![(".weight", vec![features]), (".bias", vec![features])]
+            }
+            LayerKind::Table { entries, features } => vec![("", vec![1, entries, features])],
+            LayerKind::MatMul { .. } => Vec::new(),
+        }
     }
 
     /// Multiply-accumulates of the matrix products for one input.

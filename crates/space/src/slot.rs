@@ -41,7 +41,12 @@ pub struct Slot {
 
 impl Slot {
     /// A slot whose choices are all equally likely.
-    pub(crate) fn uniform(name: String, dimension: Dimension, layer: Option<usize>, choices: Vec<usize>) -> Self {
+    pub(crate) fn uniform(
+        name: String,
+        dimension: Dimension,
+        layer: Option<usize>,
+        choices: Vec<usize>,
+    ) -> Self {
         let weights = vec![1.0 / choices.len() as f64; choices.len()];
         Self { name, dimension, layer, choices, weights }
     }

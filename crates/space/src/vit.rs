@@ -18,6 +18,15 @@ use crate::slot::{Dimension, Slot};
 /// The set of layers is one slot whose choices are listed, at most 2^12.
 pub const MAX_LAYERS_DROP_ANY: usize = 12;
 
+/// The largest number of layers: the kept ones are the bits of one number.
+pub const MAX_LAYERS: usize = usize::BITS as usize - 1;
+
+/// The largest size of anything; above it is a slip of the pen, and counts could overflow.
+pub const MAX_SIZE: usize = 1 << 16;
+
+/// Added to the variance in every layer normalisation, as timm's `VisionTransformer` does.
+pub const LAYER_NORM_EPSILON: f64 = 1e-6;
+
 /// The choices of a vision transformer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -125,6 +134,14 @@ pub enum InvalidVitSpace {
         /// The field's name in YAML.
         field: &'static str,
     },
+    /// A size is out of all proportion.
+    #[error("{field} is {size}: it must be at most {MAX_SIZE}")]
+    TooLarge {
+        /// The field's name in YAML.
+        field: &'static str,
+        /// What was given.
+        size: usize,
+    },
     /// The patches do not cover the image.
     #[error("image-size {image} is not a multiple of patch-size {patch}: choose sizes that divide")]
     Patches {
@@ -147,8 +164,16 @@ pub enum InvalidVitSpace {
         /// What was given.
         choices: Vec<usize>,
     },
+    /// Too many layers.
+    #[error("depth {depth} is too deep: at most {MAX_LAYERS} layers")]
+    Layers {
+        /// The supernet's depth.
+        depth: usize,
+    },
     /// Too many layers for the policy `any`.
-    #[error("depth {depth} with `drop: any` has too many sets of layers: at most {MAX_LAYERS_DROP_ANY} layers, or `drop: prefix`")]
+    #[error(
+        "depth {depth} with `drop: any` has too many sets of layers: at most {MAX_LAYERS_DROP_ANY} layers, or `drop: prefix`"
+    )]
     DropAny {
         /// The supernet's depth.
         depth: usize,
@@ -172,6 +197,9 @@ impl VitSpace {
             if size == 0 {
                 return Err(InvalidVitSpace::Zero { field });
             }
+            if size > MAX_SIZE {
+                return Err(InvalidVitSpace::TooLarge { field, size });
+            }
         }
         if !self.image_size.is_multiple_of(self.patch_size) {
             return Err(InvalidVitSpace::Patches { image: self.image_size, patch: self.patch_size });
@@ -191,6 +219,12 @@ impl VitSpace {
             if !choices.is_sorted_by(|a, b| a < b) {
                 return Err(InvalidVitSpace::Order { field, choices: choices.clone() });
             }
+            if last(choices) > MAX_SIZE {
+                return Err(InvalidVitSpace::TooLarge { field, size: last(choices) });
+            }
+        }
+        if self.layers() > MAX_LAYERS {
+            return Err(InvalidVitSpace::Layers { depth: self.layers() });
         }
         if self.depth.drop == DropPolicy::Any && self.layers() > MAX_LAYERS_DROP_ANY {
             return Err(InvalidVitSpace::DropAny { depth: self.layers() });
@@ -224,16 +258,20 @@ impl VitSpace {
             Slot::uniform("embed-dim".into(), Dimension::Embedding, None, self.embed_dim.clone()),
             self.depth_slot(),
         ];
-        for (name, dimension, width) in [
-            ("heads", Dimension::Heads, &self.heads),
-            ("mlp-width", Dimension::Width, &self.mlp_width),
-        ] {
+        for (name, dimension, width) in
+            [("heads", Dimension::Heads, &self.heads), ("mlp-width", Dimension::Width, &self.mlp_width)]
+        {
             match width.per {
                 Granularity::Network => {
                     slots.push(Slot::uniform(name.into(), dimension, None, width.choices.clone()));
                 }
                 Granularity::Layer => slots.extend((0..self.layers()).map(|layer| {
-                    Slot::uniform(format!("layers.{layer}.{name}"), dimension, Some(layer), width.choices.clone())
+                    Slot::uniform(
+                        format!("layers.{layer}.{name}"),
+                        dimension,
+                        Some(layer),
+                        width.choices.clone(),
+                    )
                 })),
             }
         }
@@ -259,7 +297,11 @@ impl VitSpace {
     /// A shared slot takes the first layer's value: [`crate::SearchSpace::encode`] compares the
     /// decoded subnet, which finds layers that disagree.
     pub(crate) fn values(&self, subnet: &VitSubnet) -> Vec<Option<usize>> {
-        let mask = subnet.layers.iter().filter(|l| l.index < usize::BITS as usize).fold(0, |mask, l| mask | 1 << l.index);
+        let mask = subnet
+            .layers
+            .iter()
+            .filter(|l| l.index < usize::BITS as usize)
+            .fold(0, |mask, l| mask | 1 << l.index);
         let mut values = vec![Some(subnet.embed_dim), Some(mask)];
         let mut push = |per: Granularity, value: fn(&VitLayer) -> usize| match per {
             Granularity::Network => values.push(subnet.layers.first().map(value)),
@@ -307,11 +349,7 @@ impl VitSpace {
             layers.push(linear(format!("{block}.mlp.fc1"), embed, l.mlp_width, tokens));
             layers.push(linear(format!("{block}.mlp.fc2"), l.mlp_width, embed, tokens));
         }
-        layers.push(layer(
-            "norm".into(),
-            LayerKind::LayerNorm { features: embed },
-            tokens,
-        ));
+        layers.push(layer("norm".into(), LayerKind::LayerNorm { features: embed }, tokens));
         layers.push(linear("head".into(), embed, self.classes, 1));
         Shape { input: [self.channels, self.image_size, self.image_size], classes: self.classes, layers }
     }

@@ -1,1 +1,21 @@
-//! Trains elastic supernets
+//! Trains elastic supernets with burn: elastic layers, families, the training loop, checkpoints and
+//! the extraction of a standalone subnet.
+
+pub mod checkpoint;
+pub mod config;
+pub mod evaluate;
+pub mod families;
+pub mod layers;
+pub mod loss;
+pub mod metrics;
+mod ops;
+pub mod optimizer;
+pub mod parameters;
+pub mod schedule;
+pub mod step;
+pub mod supernet;
+pub mod train;
+
+pub use config::Model;
+pub use supernet::Supernet;
+pub use train::train;

@@ -1,0 +1,20 @@
+//! Lets the C library keep freed memory for the next step instead of returning it to the kernel.
+//!
+//! A training step frees and asks for the same large buffers again and again; with the default
+//! thresholds a quarter of its time goes into mapping pages.
+
+/// Raises the thresholds above which glibc maps and returns memory by itself.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[expect(unsafe_code, reason = "mallopt has no safe wrapper; it only sets two numbers of the allocator")]
+pub(crate) fn keep_freed_memory() {
+    const THRESHOLD: libc::c_int = 1 << 30;
+    // SAFETY: mallopt may be called at any time; main calls it before it starts a thread.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, THRESHOLD);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, THRESHOLD);
+    }
+}
+
+/// Other allocators keep their pages as they see fit.
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+pub(crate) fn keep_freed_memory() {}

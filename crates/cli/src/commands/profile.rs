@@ -1,0 +1,147 @@
+//! `elastic profile`
+
+use std::path::{Path, PathBuf};
+
+use anyhow::bail;
+use clap::Args;
+use elastic_exporter::{Batch, GraphOptions, build};
+use elastic_profiler::{Candidate, ProfileFile, ProfileRequest, check_identity, profile};
+use elastic_space::random::Purpose;
+use elastic_space::{Seed, Subnet};
+
+use crate::platforms::{self, NamedPlatform, PROFILES};
+use crate::progress::Reporter;
+use crate::runs::Run;
+use crate::table::{self, Format};
+
+/// Measure subnets on a device and fit its latency model.
+///
+/// The platform file describes the device; this machine must be it, else nothing is measured (exit
+/// code 4). Subnets and a fixed reference, the largest, are measured interleaved in one process, in a
+/// new random order every round, and every sample is kept. Written: profiles/<platform>.json.
+#[derive(Debug, Args)]
+pub(crate) struct Profile {
+    /// Platform file: looked for here, then in platforms/.
+    #[arg(long)]
+    platform: String,
+    /// Folder of a finished run [default: the newest in runs/].
+    #[arg(long)]
+    run: Option<PathBuf>,
+    /// Subnets to measure, the largest and the smallest among them [default: the platform file's].
+    #[arg(long)]
+    subnets: Option<usize>,
+    /// Seed of the subnets and of the order of measuring [default: the run's].
+    #[arg(long)]
+    seed: Option<u64>,
+    /// File to write [default: profiles/<platform>.json].
+    #[arg(long)]
+    out: Option<PathBuf>,
+}
+
+impl Profile {
+    pub(crate) fn run(self, reporter: &Reporter, format: Format) -> anyhow::Result<()> {
+        let NamedPlatform { name, platform } = platforms::read(&self.platform)?;
+        // Before anything is built: the wrong machine is told at once.
+        check_identity(&platform)?;
+        elastic_runtime::check(&platform.runtime)?;
+        let run = Run::open(self.run.as_deref())?;
+        let seed = self.seed.map_or(run.model.seed(), Seed);
+        let count = self.subnets.unwrap_or(platform.measure.subnets);
+        if count < 2 {
+            bail!("--subnets is {count}: a latency model needs at least 2");
+        }
+        let candidates = candidates(&run, count, seed, platform.batch)?;
+        reporter.say(&format!(
+            "profiling {} subnets of {} on {name} ({})",
+            candidates.len(),
+            run.folder.0.display(),
+            platform.runtime.label()
+        ));
+        let request = ProfileRequest {
+            name: &name,
+            platform: &platform,
+            checkpoint: &run.loaded.sha256,
+            space: &run.model.space,
+            candidates: &candidates,
+            seed,
+        };
+        let mut task = reporter.task("profile", 0);
+        let profile = profile(&request, &mut |done, total| task.at(done as u64, total as u64, ""))?;
+        drop(task);
+        let path = self.out.unwrap_or_else(|| Path::new(PROFILES).join(format!("{name}.json")));
+        profile.write(&path)?;
+        warn(&profile, reporter);
+        match format {
+            Format::Json => table::print_json(&profile.latency_model),
+            Format::Table => {
+                print(&profile, &path);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The largest, which is the reference, the smallest, and random ones.
+fn candidates(run: &Run, count: usize, seed: Seed, batch: usize) -> anyhow::Result<Vec<Candidate>> {
+    let space = &run.model.space;
+    let mut subnets: Vec<Subnet> = vec![space.largest(), space.smallest()];
+    for subnet in space.draw_distinct(count + 2, &mut seed.generator(Purpose::Candidates, 1)) {
+        if !subnets.contains(&subnet) {
+            subnets.push(subnet);
+        }
+    }
+    subnets.dedup();
+    subnets.truncate(count);
+    let options = GraphOptions {
+        batch: Batch::Fixed(batch),
+        class_names: run.model.data.class_names.clone(),
+        metadata: Default::default(),
+    };
+    subnets
+        .into_iter()
+        .map(|subnet| {
+            let model = build(space, &subnet, &run.loaded.supernet.extract(&subnet), &options)?;
+            Ok(Candidate { features: space.features(&subnet), subnet, model })
+        })
+        .collect()
+}
+
+fn warn(profile: &ProfileFile, reporter: &Reporter) {
+    let contended = profile.measurements.iter().filter(|m| m.latency.contended).count();
+    if contended > 0 {
+        reporter.warn(&format!(
+            "{contended} of {} subnets were measured while other work used the processor: stop it and profile again",
+            profile.measurements.len()
+        ));
+    }
+}
+
+fn print(profile: &ProfileFile, path: &Path) {
+    let rows: Vec<Vec<String>> = profile
+        .measurements
+        .iter()
+        .map(|m| {
+            vec![
+                format!("{:.1}", m.latency.p50_us),
+                m.latency.p90_us.map_or_else(String::new, |p90| format!("{p90:.1}")),
+                format!("{:.3}", m.latency.ratio_to_reference),
+                format!("{:.2}", profile.space.cost(&m.subnet).macs as f64 / 1e6),
+                m.subnet.to_string(),
+            ]
+        })
+        .collect();
+    table::print(&["p50 us", "p90 us", "ratio", "MMACs", "subnet"], &rows);
+    let (environment, cv) = (&profile.environment, &profile.latency_model.cv);
+    println!(
+        "\n{} on {}, {} x {}",
+        environment.runtime_version,
+        environment.cpu_model.as_deref().unwrap_or("an unnamed processor"),
+        environment.provider,
+        environment.threads
+    );
+    println!(
+        "latency model: mean error {:.1} %, 90 % of errors below {:.1} %, rank correlation {:.3} ({}-fold cross-validation); drift {:.1} %",
+        cv.mape_percent, cv.p90_abs_percent, cv.spearman, cv.folds, profile.drift_percent
+    );
+    println!("written: {}", path.display());
+}

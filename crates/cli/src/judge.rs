@@ -1,0 +1,85 @@
+//! Answers the search's questions about subnets of one run.
+
+use std::collections::BTreeMap;
+
+use elastic_data::{Images, normalise};
+use elastic_exporter::search::Evaluator;
+use elastic_exporter::{GraphOptions, file_size};
+use elastic_profiler::LatencyModel;
+use elastic_space::budget::Quantity;
+use elastic_space::{Array, Subnet};
+use elastic_trainer::evaluate::accuracy;
+
+use crate::runs::Run;
+
+/// Costs from the shape and the latency model, accuracy from the shared weights on validation data.
+pub(crate) struct Judge<'a> {
+    run: &'a Run,
+    options: GraphOptions,
+    latency_model: Option<&'a LatencyModel>,
+    images: &'a Array,
+    labels: &'a [u8],
+    /// Accuracies that were measured, for the next platform's search.
+    pub(crate) measured: BTreeMap<Subnet, f64>,
+}
+
+/// Validation images as the network takes them, and their labels.
+pub(crate) struct Validation {
+    pub(crate) images: Array,
+    pub(crate) labels: Vec<u8>,
+}
+
+impl Validation {
+    /// The first `limit` images.
+    pub(crate) fn new(run: &Run, images: &Images, limit: usize) -> Self {
+        let count = limit.min(images.len());
+        Self {
+            images: normalise(&run.model.data.normalisation(), images, 0..count),
+            labels: images.labels[..count].to_vec(),
+        }
+    }
+}
+
+impl<'a> Judge<'a> {
+    pub(crate) fn new(
+        run: &'a Run,
+        options: GraphOptions,
+        latency_model: Option<&'a LatencyModel>,
+        validation: &'a Validation,
+    ) -> Self {
+        Self {
+            run,
+            options,
+            latency_model,
+            images: &validation.images,
+            labels: &validation.labels,
+            measured: BTreeMap::new(),
+        }
+    }
+}
+
+impl Evaluator for Judge<'_> {
+    type Error = anyhow::Error;
+
+    fn cost(&mut self, subnet: &Subnet, quantity: Quantity) -> anyhow::Result<f64> {
+        let space = &self.run.model.space;
+        Ok(match quantity {
+            Quantity::Flops => space.cost(subnet).flops() as f64,
+            Quantity::Macs => space.cost(subnet).macs as f64,
+            Quantity::Params => space.cost(subnet).params as f64,
+            Quantity::FileSize => file_size(space, subnet, &self.options) as f64,
+            Quantity::Latency => {
+                let model = self.latency_model.ok_or_else(|| {
+                    anyhow::anyhow!("a latency budget needs a profiled platform: name one with --platform")
+                })?;
+                1e6 * model.predict(&space.features(subnet)).as_secs_f64()
+            }
+        })
+    }
+
+    fn accuracy(&mut self, subnet: &Subnet) -> anyhow::Result<f64> {
+        let accuracy = accuracy(&self.run.loaded.supernet, subnet, self.images, self.labels);
+        self.measured.insert(subnet.clone(), accuracy);
+        Ok(accuracy)
+    }
+}

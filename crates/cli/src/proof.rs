@@ -1,0 +1,91 @@
+//! Proof that a model file computes what its supernet computes, and its accuracy on test data.
+
+use anyhow::Context;
+use elastic_data::{load_test, load_training, normalise};
+use elastic_exporter::{Agreement, TOLERANCE, VerifyError};
+use elastic_space::platform::Runtime;
+use elastic_space::{Array, Subnet};
+use serde::Serialize;
+
+use crate::exit::VerificationFailed;
+use crate::judge::Validation;
+use crate::platforms::onnx_runtime_cpu;
+use crate::runs::Run;
+
+/// Validation images on which logits are compared.
+const COMPARED_IMAGES: usize = 256;
+/// Inputs of one run of a model with dynamic batch.
+const DYNAMIC_BATCH: usize = 64;
+/// The key under which the batch stands in a model's metadata: a number or `dynamic`.
+pub(crate) const BATCH_KEY: &str = "elastic.batch";
+
+/// What was proven of a model.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct Proof {
+    /// One entry a runtime.
+    pub(crate) agreement: Vec<Agreement>,
+    /// The largest difference that is allowed.
+    pub(crate) tolerance: f64,
+    /// Accuracy of the file in ONNX Runtime on the test set, 0 to 1.
+    pub(crate) test_accuracy: f64,
+    /// Images of the test set.
+    pub(crate) test_images: usize,
+}
+
+/// Compares a model with its supernet in ONNX Runtime and in tract, then reads its test accuracy.
+///
+/// # Errors
+///
+/// [`VerificationFailed`] if a runtime disagrees.
+pub(crate) fn prove(run: &Run, subnet: &Subnet, model: &[u8], batch: Option<usize>) -> anyhow::Result<Proof> {
+    let batch = batch.unwrap_or(DYNAMIC_BATCH);
+    let splits = load_training(&run.model.data, run.model.seed())?;
+    let validation = Validation::new(run, &splits.validation, COMPARED_IMAGES);
+    let reference = run.loaded.supernet.logits(&validation.images, subnet);
+    let agreement = [onnx_runtime_cpu(1), Runtime::Tract(Default::default())]
+        .iter()
+        .map(|runtime| agree(model, runtime, &validation.images, &reference, batch))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    let test = load_test(&run.model.data)?;
+    let images = normalise(&run.model.data.normalisation(), &test, 0..test.len());
+    let mut session = elastic_runtime::open(&onnx_runtime_cpu(1), model)?;
+    let test_accuracy = elastic_exporter::accuracy(session.as_mut(), &images, &test.labels, batch)?;
+    Ok(Proof { agreement, tolerance: TOLERANCE, test_accuracy, test_images: test.len() })
+}
+
+fn agree(
+    model: &[u8],
+    runtime: &Runtime,
+    images: &Array,
+    reference: &Array,
+    batch: usize,
+) -> anyhow::Result<Agreement> {
+    let agreement = elastic_exporter::compare(model, runtime, images, reference, batch).map_err(|error| match error {
+        // The inner error tells the exit code apart.
+        VerifyError::Open(error) => anyhow::Error::new(error).context("verify the model"),
+        error => anyhow::Error::new(error),
+    })?;
+    if agreement.holds(TOLERANCE) {
+        return Ok(agreement);
+    }
+    Err(VerificationFailed {
+        runtime: agreement.runtime,
+        difference: agreement.max_abs_difference,
+        tolerance: TOLERANCE,
+        same: agreement.same_top1,
+        samples: agreement.samples,
+    }
+    .into())
+}
+
+/// The batch that a model's metadata tells; `None` is dynamic.
+pub(crate) fn read_batch(text: &str) -> anyhow::Result<Option<usize>> {
+    match text {
+        "dynamic" => Ok(None),
+        number => number
+            .parse()
+            .map(Some)
+            .with_context(|| format!("batch `{number}` is neither a number nor `dynamic`")),
+    }
+}

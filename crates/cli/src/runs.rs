@@ -1,0 +1,86 @@
+//! Runs on disk: where the newest is and what it holds.
+
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use anyhow::{Context, bail};
+use elastic_space::file;
+use elastic_trainer::Model;
+use elastic_trainer::checkpoint::{self, LoadedSupernet};
+use elastic_trainer::train::RunFolder;
+
+/// The folder that holds one folder a run.
+pub(crate) const RUNS: &str = "runs";
+
+/// A finished run with its weights.
+pub(crate) struct Run {
+    /// Its folder.
+    pub(crate) folder: RunFolder,
+    /// Its configuration.
+    pub(crate) model: Model,
+    /// Its supernet and the file's hash.
+    pub(crate) loaded: LoadedSupernet,
+}
+
+impl Run {
+    /// Opens the given run, or the newest finished one.
+    pub(crate) fn open(folder: Option<&Path>) -> anyhow::Result<Self> {
+        let folder = RunFolder(match folder {
+            Some(folder) => folder.to_owned(),
+            None => newest()?,
+        });
+        if !folder.0.is_dir() {
+            bail!("{} is no run: there is no such folder (run: elastic train)", folder.0.display());
+        }
+        if !folder.is_finished() {
+            bail!(
+                "{} has no supernet.safetensors: its training has not finished (run: elastic train --out {} --resume)",
+                folder.0.display(),
+                folder.0.display()
+            );
+        }
+        let config = folder.config();
+        let model = Model::read(&config).with_context(|| format!("read the run's {}", config.display()))?;
+        let loaded = checkpoint::load_supernet(&folder.supernet())?;
+        if loaded.supernet.space != model.space {
+            bail!(
+                "{} and {} describe different search spaces: one of them was changed after training",
+                config.display(),
+                folder.supernet().display()
+            );
+        }
+        Ok(Self { folder, model, loaded })
+    }
+
+    /// The run's name: its folder's.
+    pub(crate) fn name(&self) -> String {
+        self.folder.0.file_name().map_or_else(|| "run".into(), |name| name.to_string_lossy().into_owned())
+    }
+}
+
+/// The finished run whose supernet is the newest.
+fn newest() -> anyhow::Result<PathBuf> {
+    let entries = match std::fs::read_dir(RUNS) {
+        Ok(entries) => entries,
+        Err(_) => bail!("there is no folder `{RUNS}` here: run `elastic train` first, or name a run with --run"),
+    };
+    let modified = |folder: &PathBuf| -> Option<SystemTime> {
+        RunFolder(folder.clone()).supernet().metadata().and_then(|metadata| metadata.modified()).ok()
+    };
+    entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter_map(|folder| Some((modified(&folder)?, folder)))
+        .max()
+        .map(|(_, folder)| folder)
+        .with_context(|| format!("no run in `{RUNS}` has finished: run `elastic train`, or `elastic train --resume`"))
+}
+
+/// The SHA-256 of a text, shortened for names and tables.
+pub(crate) fn short_hash(hash: &str) -> &str {
+    &hash[..12.min(hash.len())]
+}
+
+/// The SHA-256 of a file.
+pub(crate) fn hash_of(path: &Path) -> anyhow::Result<String> {
+    Ok(file::sha256(&file::read(path)?))
+}

@@ -1,0 +1,261 @@
+//! Batches of training images: each a pure function of the seed and the step.
+//!
+//! A run that resumes at step k sees the batch that an undisturbed run sees there, without any saved
+//! state.
+
+use elastic_space::Seed;
+use elastic_space::random::Purpose;
+use rand::seq::SliceRandom;
+use thiserror::Error;
+
+use crate::augment::{Augmentation, augment};
+use crate::images::Images;
+use crate::normalise::Normalisation;
+
+/// Images of one training step, ready for the network.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Batch {
+    /// n, channels, height, width.
+    pub shape: [usize; 4],
+    /// The input values, `[n, channels, height, width]`.
+    pub images: Vec<f32>,
+    /// The class of each image, `[n]`.
+    pub labels: Vec<u8>,
+}
+
+/// Makes the batches of a run.
+#[derive(Debug, Clone)]
+pub struct Loader {
+    // Invariant: 1 <= batch_size <= images.len(), the normalisation has the images' channels, and
+    // `order` is `epoch_order(images.len(), seed, epoch)`.
+    images: Images,
+    seed: Seed,
+    batch_size: usize,
+    augmentation: Augmentation,
+    normalisation: Normalisation,
+    epoch: u64,
+    order: Vec<usize>,
+}
+
+/// Why no batches can be made.
+#[derive(Debug, Error, PartialEq)]
+pub enum InvalidLoader {
+    /// Nothing, or more than there is.
+    #[error("batch-size is {batch_size}: it must be 1 to {images}, the number of training images")]
+    BatchSize {
+        /// What was given.
+        batch_size: usize,
+        /// Training images.
+        images: usize,
+    },
+    /// The crop could miss the image.
+    #[error("crop-padding is {crop_padding}: it must be below {limit}, the shorter side of an image")]
+    CropPadding {
+        /// What was given.
+        crop_padding: usize,
+        /// Shorter side of the images, in pixels.
+        limit: usize,
+    },
+    /// Mean and standard deviation of other images.
+    #[error("data.mean has {found} values, but the images have {channels} channels: give one per channel")]
+    Channels {
+        /// Values given.
+        found: usize,
+        /// Channels of the images.
+        channels: usize,
+    },
+}
+
+impl Loader {
+    /// A loader over the training images.
+    ///
+    /// # Errors
+    ///
+    /// The value that does not fit the images.
+    pub fn new(
+        images: Images,
+        seed: Seed,
+        batch_size: usize,
+        augmentation: Augmentation,
+        normalisation: Normalisation,
+    ) -> Result<Self, InvalidLoader> {
+        if !(1..=images.len()).contains(&batch_size) {
+            return Err(InvalidLoader::BatchSize { batch_size, images: images.len() });
+        }
+        let limit = images.height.min(images.width);
+        if augmentation.crop_padding >= limit {
+            return Err(InvalidLoader::CropPadding { crop_padding: augmentation.crop_padding, limit });
+        }
+        if normalisation.channels() != images.channels {
+            return Err(InvalidLoader::Channels {
+                found: normalisation.channels(),
+                channels: images.channels,
+            });
+        }
+        let order = epoch_order(images.len(), seed, 0);
+        Ok(Self { images, seed, batch_size, augmentation, normalisation, epoch: 0, order })
+    }
+
+    /// The images that batches are made of.
+    pub fn images(&self) -> &Images {
+        &self.images
+    }
+
+    /// Whole batches in one epoch; the images that are left over wait for the next epoch's order.
+    pub fn steps_per_epoch(&self) -> u64 {
+        (self.images.len() / self.batch_size) as u64
+    }
+
+    /// The batch of step `step`, counted over the whole run from 0.
+    ///
+    /// It depends on the seed and the step alone. The order of the latest epoch is kept, so steps
+    /// asked for in order cost one shuffle an epoch.
+    pub fn batch(&mut self, step: u64) -> Batch {
+        let epoch = step / self.steps_per_epoch();
+        if epoch != self.epoch {
+            self.order = epoch_order(self.images.len(), self.seed, epoch);
+            self.epoch = epoch;
+        }
+        let first = (step % self.steps_per_epoch()) as usize * self.batch_size;
+        let size = self.images.size();
+        let [channels, height, width] = size;
+        let values = channels * height * width;
+        let mut generator = self.seed.generator(Purpose::Augment, step);
+        let mut changed = vec![0; values];
+        let mut images = Vec::with_capacity(self.batch_size * values);
+        let mut labels = Vec::with_capacity(self.batch_size);
+        for &index in &self.order[first..first + self.batch_size] {
+            augment(self.images.image(index), size, self.augmentation.draw(&mut generator), &mut changed);
+            self.normalisation.extend(&changed, &mut images);
+            labels.push(self.images.labels[index]);
+        }
+        Batch { shape: [self.batch_size, channels, height, width], images, labels }
+    }
+}
+
+/// The order of the images in an epoch: a permutation of `0..images`.
+pub fn epoch_order(images: usize, seed: Seed, epoch: u64) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..images).collect();
+    order.shuffle(&mut seed.generator(Purpose::Shuffle, epoch));
+    order
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// `n` images of 1 x 4 x 4 pixels, each filled with its position; labels are positions modulo 10.
+    fn numbered(n: u8) -> Images {
+        let pixels = (0..n).flat_map(|value| [value; 16]).collect();
+        Images { channels: 1, height: 4, width: 4, pixels, labels: (0..n).map(|value| value % 10).collect() }
+    }
+
+    fn loader(n: u8, seed: u64, batch_size: usize, augmentation: Augmentation) -> Loader {
+        let plain = Normalisation::new(&[0.0], &[1.0]);
+        Loader::new(numbered(n), Seed(seed), batch_size, augmentation, plain).expect("values that fit")
+    }
+
+    const AUGMENTED: Augmentation = Augmentation { flip: true, crop_padding: 2 };
+
+    #[test]
+    fn an_epoch_holds_every_image_once() {
+        let mut loader = loader(100, 5, 10, Augmentation::NONE);
+        let mut epochs = Vec::new();
+        for epoch in 0..3 {
+            let mut seen = Vec::new();
+            for step in 10 * epoch..10 * epoch + 10 {
+                let batch = loader.batch(step);
+                assert_eq!(batch.shape, [10, 1, 4, 4]);
+                for (image, &label) in batch.images.chunks_exact(16).zip(&batch.labels) {
+                    let position = (image[0] * 255.0).round() as usize;
+                    assert!(image.iter().all(|&value| value == image[0]), "step {step}: {image:?}");
+                    assert_eq!(position % 10, usize::from(label), "step {step}: image {position}");
+                    seen.push(position);
+                }
+            }
+            epochs.push(seen.clone());
+            seen.sort_unstable();
+            assert_eq!(seen, (0..100).collect::<Vec<_>>(), "epoch {epoch}");
+        }
+        assert!(epochs[0] != epochs[1] && epochs[1] != epochs[2], "epochs have orders of their own");
+    }
+
+    #[test]
+    fn images_left_over_are_dropped_for_the_epoch() {
+        let mut loader = loader(25, 5, 10, Augmentation::NONE);
+        assert_eq!(loader.steps_per_epoch(), 2);
+        let second_epoch = epoch_order(25, Seed(5), 1);
+        let first = loader.batch(2).images;
+        let positions: Vec<usize> = first.iter().step_by(16).map(|&v| (v * 255.0).round() as usize).collect();
+        assert_eq!(positions, second_epoch[..10]);
+    }
+
+    #[test]
+    fn normalised_batch_by_hand() {
+        // One image in a batch of one: (p / 255 - 0.5) / 0.25 with p = 51 is (0.2 - 0.5) / 0.25 = -1.2.
+        let images = Images { channels: 1, height: 1, width: 1, pixels: vec![51], labels: vec![7] };
+        let normalisation = Normalisation::new(&[0.5], &[0.25]);
+        let mut loader = Loader::new(images, Seed(0), 1, Augmentation::NONE, normalisation).expect("fits");
+        let batch = loader.batch(3);
+        assert!((batch.images[0] + 1.2).abs() < 1e-6, "{batch:?}");
+        assert_eq!(batch.labels, [7]);
+    }
+
+    #[test]
+    fn the_same_batches_on_every_machine() {
+        // Recorded once: a change of the generator or of the shuffle would break the resuming of runs.
+        assert_eq!(epoch_order(10, Seed(42), 0), [2, 4, 8, 7, 9, 3, 5, 0, 6, 1]);
+        assert_eq!(epoch_order(10, Seed(42), 1), [4, 3, 1, 5, 0, 9, 6, 7, 8, 2]);
+    }
+
+    #[test]
+    fn values_that_are_refused() {
+        let plain = Normalisation::new(&[0.0], &[1.0]);
+        let padded = |crop_padding| Augmentation { flip: false, crop_padding };
+        for (batch_size, augmentation, normalisation, message) in [
+            (
+                0,
+                Augmentation::NONE,
+                plain.clone(),
+                "batch-size is 0: it must be 1 to 20, the number of training images",
+            ),
+            (
+                21,
+                Augmentation::NONE,
+                plain.clone(),
+                "batch-size is 21: it must be 1 to 20, the number of training images",
+            ),
+            (5, padded(4), plain, "crop-padding is 4: it must be below 4, the shorter side of an image"),
+            (
+                5,
+                padded(3),
+                Normalisation::new(&[0.0; 3], &[1.0; 3]),
+                "data.mean has 3 values, but the images have 1 channels: give one per channel",
+            ),
+        ] {
+            let found = Loader::new(numbered(20), Seed(0), batch_size, augmentation, normalisation);
+            assert_eq!(found.expect_err(message).to_string(), message);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_resumed_run_sees_the_same_batches(seed: u64, batch_size in 1_usize..20, killed_at in 0_u64..60) {
+            let mut undisturbed = loader(20, seed, batch_size, AUGMENTED);
+            let batches: Vec<Batch> = (0..killed_at + 5).map(|step| undisturbed.batch(step)).collect();
+            let mut resumed = loader(20, seed, batch_size, AUGMENTED);
+            for step in killed_at..killed_at + 5 {
+                prop_assert_eq!(&resumed.batch(step), &batches[step as usize], "step {}", step);
+            }
+        }
+
+        #[test]
+        fn augmented_values_stay_in_range(seed: u64, step in 0_u64..1000) {
+            let batch = loader(200, seed, 16, AUGMENTED).batch(step);
+            prop_assert_eq!(batch.images.len(), batch.shape.iter().product::<usize>());
+            prop_assert!(batch.images.iter().all(|value| (0.0..=1.0).contains(value)));
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! Evolutionary search for the most accurate subnets within budgets.
+//!
+//! The method is NSGA-II, [Deb et al., 2002](https://ieeexplore.ieee.org/document/996017), on genomes:
+//! two objectives, accuracy up and use of the budget down; tournaments by rank and crowding; crossover
+//! and mutation per slot. A subnet's costs are asked before its accuracy, and one that misses a budget is
+//! shrunk until it fits or dropped: accuracy, which is dear, is only measured within the budgets, and never
+//! twice. The most accurate subnets tend to use the budget up, so most children grow until nothing larger
+//! fits, and half of the parents come from the most accurate ones, wherever they are on the front.
+//!
+//! The search knows slots and genomes of `elastic_space`, and no family.
+
+mod archive;
+mod evolution;
+mod generation;
+mod pareto;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+
+use elastic_space::budget::Quantity;
+use elastic_space::search_space::NotInSpace;
+use elastic_space::{Budget, SearchSpace, Seed, Subnet};
+use serde::Serialize;
+use thiserror::Error;
+
+use archive::Archive;
+use evolution::Sweep;
+use generation::{breed, seed};
+
+/// Generations in a row without a new subnet after which the search ends.
+const MAX_STALE_GENERATIONS: usize = 3;
+
+/// Genomes that a generation without a new child looks through, in the sweep over the space.
+const SWEEP_GENOMES: usize = 2048;
+
+/// How a search is run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// Subnets of one generation, at least 2.
+    pub population: usize,
+    /// The bound on accuracies that are measured, at least 1.
+    pub max_evaluations: usize,
+    /// The probability that a child draws a slot anew, from 0 to 1.
+    pub mutation_probability: f64,
+    /// The source of all randomness: the same seed gives the same outcome.
+    pub seed: Seed,
+    /// Accuracies known from an earlier search of the same checkpoint. They are not asked for again, and
+    /// not counted as evaluations.
+    pub known: Vec<(Subnet, f64)>,
+}
+
+/// What the search asks about a subnet.
+pub trait Evaluator {
+    /// Why a question has no answer; it ends the search.
+    type Error;
+
+    /// The value of a budgeted quantity in the budget's base unit (operations, values, bytes,
+    /// microseconds), exact or predicted. Asked often: it should take far less than an accuracy.
+    ///
+    /// # Errors
+    ///
+    /// The evaluator's own.
+    fn cost(&mut self, subnet: &Subnet, quantity: Quantity) -> Result<f64, Self::Error>;
+
+    /// The accuracy on validation data, from 0 to 1. Asked once for a subnet, and only for one that
+    /// meets every budget.
+    ///
+    /// # Errors
+    ///
+    /// The evaluator's own.
+    fn accuracy(&mut self, subnet: &Subnet) -> Result<f64, Self::Error>;
+}
+
+/// How far a search is; reported after each evaluation.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Progress {
+    /// Accuracies that were measured.
+    pub evaluations: usize,
+    /// The bound on them; the search may end earlier.
+    pub max_evaluations: usize,
+    /// The generation, counted from 0, the seeds.
+    pub generation: usize,
+    /// The best accuracy so far.
+    pub best: f64,
+}
+
+/// One evaluated subnet.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Point {
+    /// The subnet.
+    pub subnet: Subnet,
+    /// Its accuracy on validation data, from 0 to 1.
+    pub accuracy: f64,
+    /// Its value of each budgeted quantity, in the quantity's base unit.
+    pub costs: Vec<(Quantity, f64)>,
+}
+
+/// What a search found. Every point meets every budget.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Outcome {
+    /// All points: the known ones first, then in the order of their evaluation.
+    pub evaluated: Vec<Point>,
+    /// All points, best accuracy first; of equal ones the cheaper first.
+    pub ranking: Vec<Point>,
+    /// The points that no other beats in accuracy and in use of the budget, best accuracy first.
+    ///
+    /// The use is the largest share of a budget; without budgets it is the MACs.
+    pub front: Vec<Point>,
+    /// Accuracies that were measured.
+    pub evaluations: usize,
+}
+
+/// Why a search failed.
+#[derive(Debug, Error)]
+pub enum SearchError<E> {
+    /// A setting is out of its range.
+    #[error("search setting {field} is {value}: it must be {rule}")]
+    Setting {
+        /// The field of [`Settings`].
+        field: &'static str,
+        /// What was given.
+        value: f64,
+        /// What it may be.
+        rule: &'static str,
+    },
+    /// No subnet meets the budgets.
+    #[error(
+        "no subnet meets the budget: the smallest ({smallest}) costs {}; raise the budget, or train a search space with smaller choices",
+        Misses(misses)
+    )]
+    Infeasible {
+        /// The smallest subnet.
+        smallest: String,
+        /// Each budget that it misses, with its cost in the quantity's base unit.
+        misses: Vec<(Budget, f64)>,
+    },
+    /// A known subnet is of another space.
+    #[error("use known accuracies: {0}")]
+    Known(#[from] NotInSpace),
+    /// A cost is infinite or not a number.
+    #[error("{quantity:?} of subnet `{subnet}` is {value}: a cost must be finite")]
+    Cost {
+        /// The subnet.
+        subnet: String,
+        /// The quantity.
+        quantity: Quantity,
+        /// What was given.
+        value: f64,
+    },
+    /// An accuracy is out of its range.
+    #[error("accuracy of subnet `{subnet}` is {value}: it must be from 0 to 1")]
+    Accuracy {
+        /// The subnet.
+        subnet: String,
+        /// What was given.
+        value: f64,
+    },
+    /// The evaluator failed.
+    #[error("evaluate a subnet: {0:#}")]
+    Evaluator(E),
+}
+
+/// Searches `space` for the most accurate subnets within `budgets`.
+///
+/// It ends after `settings.max_evaluations`, when every subnet of the space was seen, or when some
+/// generations in a row brought nothing new. With no budget, or one that the largest subnet meets, the largest
+/// is among the evaluated ones.
+///
+/// # Errors
+///
+/// [`SearchError::Infeasible`] if neither the smallest subnet nor any of a bounded number of
+/// others meets the budgets; the other kinds for settings out of range and an evaluator that fails.
+pub fn search<E: Evaluator>(
+    space: &SearchSpace,
+    budgets: &[Budget],
+    evaluator: &mut E,
+    settings: &Settings,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Outcome, SearchError<E::Error>> {
+    settings.validate()?;
+    let mut archive = Archive::new(space, budgets, evaluator, settings.max_evaluations, progress);
+    for (subnet, accuracy) in &settings.known {
+        archive.admit_known(subnet, *accuracy)?;
+    }
+    let range = seed(&mut archive, space, settings)?;
+    let mut sweep = Sweep::new(&archive.slots);
+    let mut stale = 0;
+    for generation in 1.. {
+        if archive.is_full() || stale == MAX_STALE_GENERATIONS {
+            break;
+        }
+        let mut children = breed(&mut archive, space, settings, generation, range)?;
+        if children.is_empty() {
+            let mut looked_at = 0;
+            for genome in sweep.by_ref().take(SWEEP_GENOMES) {
+                looked_at += 1;
+                if !archive.holds(&space.decode_with(&archive.slots, &genome))
+                    && archive.fits(&genome, f64::INFINITY)?
+                {
+                    children.push(genome);
+                }
+            }
+            if children.is_empty() && looked_at < SWEEP_GENOMES {
+                break;
+            }
+        }
+        stale = if children.is_empty() { stale + 1 } else { 0 };
+        for child in children {
+            archive.evaluate(&child, generation as usize)?;
+        }
+    }
+    Ok(archive.outcome())
+}
+
+impl Settings {
+    fn validate<E>(&self) -> Result<(), SearchError<E>> {
+        let refuse = |field, value, rule| Err(SearchError::Setting { field, value, rule });
+        if self.population < 2 {
+            return refuse("population", self.population as f64, "at least 2");
+        }
+        if self.max_evaluations == 0 {
+            return refuse("max-evaluations", 0.0, "at least 1");
+        }
+        if !(0.0..=1.0).contains(&self.mutation_probability) {
+            return refuse("mutation-probability", self.mutation_probability, "from 0 to 1");
+        }
+        Ok(())
+    }
+}
+
+/// `1.23 MFLOPs (budget 1mflops), 1.2 kB (budget 1KB)`.
+struct Misses<'a>(&'a [(Budget, f64)]);
+
+impl fmt::Display for Misses<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, (budget, cost)) in self.0.iter().enumerate() {
+            let comma = if number == 0 { "" } else { ", " };
+            write!(f, "{comma}{} (budget {budget})", budget.quantity.format(*cost))?;
+        }
+        Ok(())
+    }
+}

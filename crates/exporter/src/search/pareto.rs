@@ -1,0 +1,178 @@
+//! Pareto ranking for two objectives: accuracy up, usage down.
+//!
+//! Ranks and crowding distances are those of NSGA-II,
+//! [Deb et al., 2002](https://ieeexplore.ieee.org/document/996017).
+
+use std::cmp::Ordering;
+
+/// What the search wants of a subnet.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Objectives {
+    /// Validation accuracy, to be large.
+    pub(super) accuracy: f64,
+    /// Share of the budget that is used, to be small.
+    pub(super) usage: f64,
+}
+
+/// A member's standing: a lower rank is better, then a larger crowding distance.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Standing {
+    /// 0 on the Pareto front, 1 on the front that is left without it, and so on.
+    pub(super) rank: usize,
+    /// How far its neighbours on its front are; infinite at the ends.
+    pub(super) crowding: f64,
+}
+
+impl Objectives {
+    /// Whether `self` is at least as good in both objectives and better in one.
+    pub(super) fn dominates(self, other: Self) -> bool {
+        self.accuracy >= other.accuracy
+            && self.usage <= other.usage
+            && (self.accuracy > other.accuracy || self.usage < other.usage)
+    }
+}
+
+impl Standing {
+    /// The crowded comparison: the better standing is the lesser.
+    pub(super) fn compare(&self, other: &Self) -> Ordering {
+        self.rank.cmp(&other.rank).then(other.crowding.total_cmp(&self.crowding))
+    }
+}
+
+/// Indices of `members` by front, the Pareto front first; ascending within a front.
+pub(super) fn fronts(members: &[Objectives]) -> Vec<Vec<usize>> {
+    let mut dominators: Vec<usize> = members
+        .iter()
+        .map(|&member| members.iter().filter(|other| other.dominates(member)).count())
+        .collect();
+    let mut left: Vec<usize> = (0..members.len()).collect();
+    let mut fronts = Vec::new();
+    while !left.is_empty() {
+        let (front, rest): (Vec<usize>, Vec<usize>) =
+            left.iter().partition(|&&member| dominators[member] == 0);
+        for &member in &rest {
+            dominators[member] -= front.iter().filter(|&&f| members[f].dominates(members[member])).count();
+        }
+        fronts.push(front);
+        left = rest;
+    }
+    fronts
+}
+
+/// The crowding distance of each member of `front`, in its order: per objective the gap between its
+/// two neighbours over the front's span, summed; infinite at the ends.
+pub(super) fn crowding(members: &[Objectives], front: &[usize]) -> Vec<f64> {
+    let mut distance = vec![0.0; front.len()];
+    for objective in [|o: Objectives| o.accuracy, |o: Objectives| o.usage] {
+        let value = |position: usize| objective(members[front[position]]);
+        let mut order: Vec<usize> = (0..front.len()).collect();
+        order.sort_by(|&a, &b| value(a).total_cmp(&value(b)));
+        let (Some(&first), Some(&last)) = (order.first(), order.last()) else { continue };
+        distance[first] = f64::INFINITY;
+        distance[last] = f64::INFINITY;
+        let span = value(last) - value(first);
+        if span > 0.0 {
+            for three in order.windows(3) {
+                distance[three[1]] += (value(three[2]) - value(three[0])) / span;
+            }
+        }
+    }
+    distance
+}
+
+/// The `count` best members by the crowded comparison, best first, with their standing.
+pub(super) fn survivors(members: &[Objectives], count: usize) -> Vec<(usize, Standing)> {
+    let mut kept = Vec::new();
+    for (rank, front) in fronts(members).into_iter().enumerate() {
+        if kept.len() >= count {
+            break;
+        }
+        let standings = crowding(members, &front).into_iter().map(|crowding| Standing { rank, crowding });
+        kept.extend(front.into_iter().zip(standings));
+    }
+    kept.sort_by(|a, b| a.1.compare(&b.1));
+    kept.truncate(count);
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn members(pairs: &[(f64, f64)]) -> Vec<Objectives> {
+        pairs.iter().map(|&(accuracy, usage)| Objectives { accuracy, usage }).collect()
+    }
+
+    #[test]
+    fn domination() {
+        for (a, b, expected) in [
+            ((0.9, 0.5), (0.8, 0.5), true),
+            ((0.9, 0.5), (0.9, 0.6), true),
+            ((0.9, 0.5), (0.9, 0.5), false),
+            ((0.9, 0.5), (0.8, 0.4), false),
+            ((0.8, 0.4), (0.9, 0.5), false),
+            ((0.8, 0.6), (0.9, 0.5), false),
+        ] {
+            let pair = members(&[a, b]);
+            assert_eq!(pair[0].dominates(pair[1]), expected, "{a:?} over {b:?}");
+        }
+    }
+
+    #[test]
+    fn fronts_by_hand() {
+        for (case, pairs, expected) in [
+            ("none", vec![], vec![]),
+            ("one", vec![(0.5, 0.5)], vec![vec![0]]),
+            ("a chain", vec![(0.7, 0.5), (0.9, 0.5), (0.8, 0.5)], vec![vec![1], vec![2], vec![0]]),
+            ("one front", vec![(0.9, 1.0), (0.7, 0.2), (0.8, 0.5)], vec![vec![0, 1, 2]]),
+            ("equal members share a front", vec![(0.9, 1.0), (0.9, 1.0)], vec![vec![0, 1]]),
+            // 2 and 3 lie behind 0 and 1; 4 lies behind 3 as well.
+            (
+                "three fronts",
+                vec![(0.9, 0.8), (0.8, 0.3), (0.85, 0.9), (0.7, 0.4), (0.6, 0.5)],
+                vec![vec![0, 1], vec![2, 3], vec![4]],
+            ),
+        ] {
+            assert_eq!(fronts(&members(&pairs)), expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn crowding_by_hand() {
+        let inf = f64::INFINITY;
+        for (case, pairs, expected) in [
+            ("one", vec![(0.5, 0.5)], vec![inf]),
+            ("two", vec![(0.5, 0.5), (0.6, 0.7)], vec![inf, inf]),
+            // Spans: accuracy 0.4, usage 0.8. The middle ones: (0.6 - 0.4)/0.4 + (0.4 - 0.1)/0.8 and
+            // (0.8 - 0.5)/0.4 + (0.9 - 0.2)/0.8.
+            (
+                "four",
+                vec![(0.4, 0.1), (0.5, 0.2), (0.6, 0.4), (0.8, 0.9)],
+                vec![inf, 0.5 + 0.375, 0.75 + 0.875, inf],
+            ),
+            // No span in either objective: nothing is added between the ends.
+            ("equal", vec![(0.5, 0.5), (0.5, 0.5), (0.5, 0.5)], vec![inf, 0.0, inf]),
+        ] {
+            let members = members(&pairs);
+            let front: Vec<usize> = (0..members.len()).collect();
+            let distances = crowding(&members, &front);
+            assert_eq!(distances.len(), expected.len(), "{case}");
+            for (distance, expected) in distances.iter().zip(expected) {
+                assert!(
+                    *distance == expected || (distance - expected).abs() < 1e-12,
+                    "{case}: {distances:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn the_rank_decides_then_the_wider_gap() {
+        // The front is 0, 1, 2, 3 with 1 more crowded than 2; 4 is dominated.
+        let members = members(&[(0.4, 0.1), (0.5, 0.2), (0.6, 0.4), (0.8, 0.9), (0.3, 0.5)]);
+        for (count, expected) in [(3, vec![0, 3, 2]), (4, vec![0, 3, 2, 1]), (9, vec![0, 3, 2, 1, 4])] {
+            let kept: Vec<usize> = survivors(&members, count).into_iter().map(|(member, _)| member).collect();
+            assert_eq!(kept, expected, "{count} survivors");
+        }
+    }
+}

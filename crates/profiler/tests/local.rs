@@ -1,0 +1,264 @@
+//! Profiles of small graphs on this machine, through the real ONNX Runtime and tract.
+
+use std::path::Path;
+use std::time::Duration;
+
+use elastic_profiler::{
+    Candidate, Device, LocalDevice, MeasuredSubnet, NotMeasured, OpenDeviceError, ProfileError, ProfileFile,
+    ProfileRequest, ReadProfileError, measure_here, profile, random_inputs,
+};
+use elastic_runtime::OpenError;
+use elastic_space::platform::{Identity, Measure, Platform};
+use elastic_space::vit::{DepthChoices, DropPolicy, Granularity, Pooling, VitSpace, WidthChoices};
+use elastic_space::{SearchSpace, Seed, file};
+use prost::Message;
+use tract_onnx::pb;
+
+/// A platform file of the repository, with few runs and for any machine.
+fn platform(name: &str) -> Platform {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../platforms").join(name);
+    let mut platform: Platform = file::read_yaml(&path).unwrap_or_else(|error| panic!("{error}"));
+    platform.identity = Identity::default();
+    platform.measure = Measure { subnets: 3, runs_per_visit: 4, min_samples: 64 };
+    platform
+}
+
+fn space() -> SearchSpace {
+    let per_layer = |choices: &[usize]| WidthChoices { choices: choices.to_vec(), per: Granularity::Layer };
+    SearchSpace::Vit(VitSpace {
+        image_size: 8,
+        channels: 1,
+        patch_size: 4,
+        classes: 3,
+        head_dim: 4,
+        pooling: Pooling::Mean,
+        embed_dim: vec![8, 16],
+        depth: DepthChoices { choices: vec![1, 2], drop: DropPolicy::Prefix },
+        heads: per_layer(&[1, 2]),
+        mlp_width: per_layer(&[8, 16]),
+    })
+}
+
+/// Largest, smallest and one between, each with a graph of another size: the profiler does not care
+/// whether model and subnet belong together.
+fn candidates(space: &SearchSpace) -> Vec<Candidate> {
+    let mut between = vec![0; space.slots().len()];
+    between[0] = 1;
+    [(space.largest(), 256), (space.smallest(), 16), (space.decode(&between), 64)]
+        .map(|(subnet, hidden)| Candidate {
+            features: space.features(&subnet),
+            subnet,
+            model: two_layers(hidden),
+        })
+        .to_vec()
+}
+
+/// y = relu(flatten(x) A) B for x `[1, 1, 8, 8]`, A `[64, hidden]`, B `[hidden, 3]`.
+fn two_layers(hidden: usize) -> Vec<u8> {
+    let float = pb::tensor_proto::DataType::Float as i32;
+    let value = |name: &str, sizes: &[i64]| {
+        let dimension = |&size: &i64| pb::tensor_shape_proto::Dimension {
+            value: Some(pb::tensor_shape_proto::dimension::Value::DimValue(size)),
+            ..Default::default()
+        };
+        let shape = pb::TensorShapeProto { dim: sizes.iter().map(dimension).collect() };
+        let tensor = pb::type_proto::Tensor { elem_type: float, shape: Some(shape) };
+        let r#type =
+            pb::TypeProto { value: Some(pb::type_proto::Value::TensorType(tensor)), ..Default::default() };
+        pb::ValueInfoProto { name: name.into(), r#type: Some(r#type), ..Default::default() }
+    };
+    let weights = |name: &str, rows: usize, columns: usize| pb::TensorProto {
+        name: name.into(),
+        dims: vec![rows as i64, columns as i64],
+        data_type: float,
+        float_data: (0..rows * columns).map(|i| (i % 7) as f32 * 0.1 - 0.3).collect(),
+        ..Default::default()
+    };
+    let node = |op_type: &str, input: &[&str], output: &str| pb::NodeProto {
+        op_type: op_type.into(),
+        name: output.into(),
+        input: input.iter().map(ToString::to_string).collect(),
+        output: vec![output.into()],
+        ..Default::default()
+    };
+    let graph = pb::GraphProto {
+        name: "two-layers".into(),
+        node: vec![
+            node("Flatten", &["x"], "flat"),
+            node("MatMul", &["flat", "a"], "hidden"),
+            node("Relu", &["hidden"], "positive"),
+            node("MatMul", &["positive", "b"], "y"),
+        ],
+        initializer: vec![weights("a", 64, hidden), weights("b", hidden, 3)],
+        input: vec![value("x", &[1, 1, 8, 8])],
+        output: vec![value("y", &[1, 3])],
+        ..Default::default()
+    };
+    pb::ModelProto {
+        ir_version: 8,
+        opset_import: vec![pb::OperatorSetIdProto { domain: String::new(), version: 17 }],
+        graph: Some(graph),
+        ..Default::default()
+    }
+    .encode_to_vec()
+}
+
+fn profile_of(platform: &Platform) -> Result<ProfileFile, ProfileError> {
+    let space = space();
+    let candidates = candidates(&space);
+    let request = ProfileRequest {
+        name: "here",
+        platform,
+        checkpoint: "c0ffee",
+        space: &space,
+        candidates: &candidates,
+        seed: Seed(5),
+    };
+    profile(&request, &mut |_, _| {})
+}
+
+#[test]
+fn profiles_of_this_machine_are_whole_and_survive_their_file() {
+    for (file_name, provider, threads, version, cpu_time_known) in [
+        ("host-1t.yaml", "CPUExecutionProvider", 1, "ONNX Runtime 1.", true),
+        ("host-2t.yaml", "CPUExecutionProvider", 2, "ONNX Runtime 1.", false),
+        ("host-tract.yaml", "tract", 1, "tract 0.", true),
+    ] {
+        let platform = platform(file_name);
+        let made = profile_of(&platform).unwrap_or_else(|error| panic!("{file_name}: {error}"));
+        let environment = &made.environment;
+        assert_eq!((&environment.provider[..], environment.threads), (provider, threads), "{file_name}");
+        assert!(environment.runtime_version.starts_with(version), "{file_name}: {environment:?}");
+        assert_eq!(environment.library_path.is_some(), provider != "tract", "{file_name}: {environment:?}");
+        assert_eq!(environment.load_before.is_some(), environment.load_after.is_some(), "{file_name}");
+
+        let space = space();
+        let subnets: Vec<_> = made.measurements.iter().map(|m| m.subnet.clone()).collect();
+        assert_eq!(
+            subnets,
+            candidates(&space).into_iter().map(|c| c.subnet).collect::<Vec<_>>(),
+            "{file_name}"
+        );
+        assert_eq!(made.reference, space.largest(), "{file_name}");
+        for MeasuredSubnet { subnet, load_us, first_run_us, latency } in &made.measurements {
+            let context = format!("{file_name}, {subnet}: {latency:?}");
+            assert_eq!(latency.samples_us.iter().map(Vec::len).collect::<Vec<_>>(), [4; 16], "{context}");
+            assert!(latency.samples_us.iter().flatten().all(|&us| us > 0.0), "{context}");
+            assert!(*load_us > 0.0 && *first_run_us > 0.0 && latency.p90_us.is_some(), "{context}");
+            assert_eq!(latency.wall_per_cpu.is_some(), cpu_time_known, "{context}");
+        }
+        assert_eq!(made.measurements[0].latency.ratio_to_reference, 1.0, "{file_name}");
+        assert_eq!((made.latency_model.rows, made.latency_model.cv.folds), (3, 3), "{file_name}");
+        assert_eq!(made.latency_model.feature_names, space.feature_names(), "{file_name}");
+        assert_eq!(
+            (&made.platform, made.seed, &made.checkpoint[..]),
+            (&platform, 5, "c0ffee"),
+            "{file_name}"
+        );
+
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("profiles/here.json");
+        made.write(&path).expect("writes");
+        assert_eq!(ProfileFile::read(&path).expect("reads"), made, "{file_name}");
+    }
+}
+
+#[test]
+fn another_device_is_refused_before_anything_runs() {
+    let mut other = platform("jetson.yaml");
+    other.identity.model_contains = Some("a device that nobody built".into());
+    let mut visits = 0;
+    // The model is no ONNX file: it is not even looked at.
+    let error = measure_here(&other, &[b"nothing"], Vec::new(), Seed(1), &mut |_, _| visits += 1)
+        .expect_err("refuses");
+    assert!(error.is_device_missing(), "{error}");
+    assert_eq!(visits, 0);
+    for part in ["model-contains `a device that nobody built` is asked, here is `", "run it on that device"] {
+        assert!(error.to_string().contains(part), "{error}");
+    }
+}
+
+#[test]
+fn what_counts_as_a_missing_device() {
+    let setting = || OpenError::Setting { setting: "threads", reason: "no".into() };
+    for (error, missing) in [
+        (NotMeasured::Runtime(setting()), true),
+        (NotMeasured::Open(OpenDeviceError::Open { candidate: 0, source: setting() }), false),
+    ] {
+        assert_eq!(error.is_device_missing(), missing, "{error}");
+    }
+}
+
+#[test]
+fn models_that_do_not_run_are_named() {
+    let good = two_layers(4);
+    let open = |models: &[&[u8]], input: [usize; 3]| {
+        LocalDevice::open(&platform("host-tract.yaml"), models, random_inputs(1, input, Seed(1)))
+            .map(|_| "opened")
+            .expect_err("refuses")
+    };
+    let damaged = open(&[&good, &good[..good.len() / 2]], [1, 8, 8]);
+    assert!(matches!(damaged, OpenDeviceError::Open { candidate: 1, .. }), "{damaged}");
+    assert!(damaged.to_string().starts_with("candidate 1: load the model in tract"), "{damaged}");
+    let misfit = open(&[&good], [3, 8, 8]);
+    assert!(matches!(misfit, OpenDeviceError::FirstRun { candidate: 0, .. }), "{misfit}");
+    assert!(misfit.to_string().starts_with("candidate 0, first run: run the model: input `x`"), "{misfit}");
+}
+
+#[test]
+fn cpu_time_is_known_where_one_thread_works() {
+    for (file_name, known) in [("host-1t.yaml", true), ("host-2t.yaml", false), ("host-tract.yaml", true)] {
+        let model = two_layers(2048);
+        let inputs = random_inputs(1, [1, 8, 8], Seed(1));
+        let mut device = LocalDevice::open(&platform(file_name), &[&model], inputs)
+            .unwrap_or_else(|error| panic!("{file_name}: {error}"));
+        assert_eq!(device.startups().len(), 1);
+        let sample = device.run(0).unwrap_or_else(|error| panic!("{file_name}: {error}"));
+        assert!(sample.wall > Duration::ZERO, "{file_name}: {sample:?}");
+        assert_eq!(sample.cpu.is_some(), known, "{file_name}: {sample:?}");
+    }
+}
+
+#[test]
+fn profiles_without_subnets_or_with_one_are_refused() {
+    let space = space();
+    let platform = platform("host-tract.yaml");
+    for (count, text) in [(0, "there are none; ask for at least 2"), (1, "needs at least 2 measured subnets")]
+    {
+        let candidates = &candidates(&space)[..count];
+        let request = ProfileRequest {
+            name: "here",
+            platform: &platform,
+            checkpoint: "",
+            space: &space,
+            candidates,
+            seed: Seed(1),
+        };
+        let error = profile(&request, &mut |_, _| {}).expect_err(text).to_string();
+        assert!(error.contains(text), "{error}");
+    }
+}
+
+#[test]
+fn damaged_profiles_are_named() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("here.json");
+    let mut made = profile_of(&platform("host-tract.yaml")).unwrap_or_else(|error| panic!("{error}"));
+    made.schema = "elastic.profile/v9".into();
+    made.write(&path).expect("writes");
+    let error = ProfileFile::read(&path).expect_err("another format");
+    assert!(matches!(error, ReadProfileError::Schema { .. }), "{error}");
+    assert!(
+        error.to_string().ends_with(
+            "schema is `elastic.profile/v9`, this version reads `elastic.profile/v1`; run: elastic profile"
+        ),
+        "{error}"
+    );
+
+    let whole = std::fs::read(&path).expect("reads");
+    std::fs::write(&path, &whole[..whole.len() / 2]).expect("writes");
+    for (path, text) in [(path, "EOF while parsing"), (folder.path().join("none.json"), "No such file")] {
+        let error = ProfileFile::read(&path).expect_err(text).to_string();
+        assert!(error.contains(text) && error.contains(&path.display().to_string()), "{error}");
+    }
+}

@@ -1,0 +1,165 @@
+//! Runs a model through the ONNX Runtime library.
+
+use elastic_space::Array;
+use elastic_space::platform::{OnnxRuntime, Optimization, Provider};
+use ort::ep;
+use ort::session::SessionInputValue;
+use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
+use ort::value::{Outlet, TensorElementType, TensorRef, ValueType};
+
+use crate::library::{self, Library, LibraryError};
+use crate::loaded;
+use crate::session::{Input, OpenError, RunError, Session, check_inputs};
+
+/// A model on one execution provider of ONNX Runtime.
+pub(crate) struct OnnxSession {
+    session: ort::session::Session,
+    inputs: Vec<Input>,
+    provider: Provider,
+}
+
+impl OnnxSession {
+    /// Loads a model so that every node runs on the provider that `settings` name.
+    pub(crate) fn open(settings: &OnnxRuntime, model: &[u8]) -> Result<Self, OpenError> {
+        let provider = settings.provider;
+        let session = builder(settings)?
+            .commit_from_memory(model)
+            .map_err(|error| OpenError::Model { runtime: name(provider), reason: error.to_string() })?;
+        let inputs = session.inputs().iter().map(declared).collect::<Result<_, _>>()?;
+        session.outputs().iter().try_for_each(|output| declared(output).map(drop))?;
+        Ok(Self { session, inputs, provider })
+    }
+}
+
+impl Session for OnnxSession {
+    fn run(&mut self, inputs: &[Array]) -> Result<Vec<Array>, RunError> {
+        check_inputs(&self.inputs, inputs)?;
+        let failed =
+            |error: ort::Error| RunError::Failed { runtime: name(self.provider), reason: error.to_string() };
+        let values = inputs
+            .iter()
+            .map(|array| {
+                Ok(TensorRef::from_array_view((array.shape.as_slice(), array.data.as_slice()))?.into())
+            })
+            .collect::<ort::Result<Vec<SessionInputValue>>>()
+            .map_err(failed)?;
+        let outputs = self.session.run(values.as_slice()).map_err(failed)?;
+        let arrays = outputs.values().map(|value| {
+            let (shape, data) = value.try_extract_tensor::<f32>()?;
+            // A size of a result is never negative: -1 stands for an open size only in declared types.
+            let shape = shape.iter().map(|&size| size as usize).collect();
+            Ok(Array { shape, data: data.to_vec() })
+        });
+        arrays.collect::<ort::Result<_>>().map_err(failed)
+    }
+}
+
+/// Loads the library and starts the provider, without a model.
+pub(crate) fn check(settings: &OnnxRuntime) -> Result<(), OpenError> {
+    builder(settings).map(drop)
+}
+
+/// `ONNX Runtime` and the version of the library that [`library::find`] gives.
+pub(crate) fn version() -> Result<String, OpenError> {
+    Ok(format!("ONNX Runtime {}", library::version(&library::find()?)?))
+}
+
+/// The session options, with the provider started.
+fn builder(settings: &OnnxRuntime) -> Result<SessionBuilder, OpenError> {
+    let library = library::find()?;
+    let environment = loaded::load(&library)?;
+    let setting = |setting: &'static str| {
+        move |error: ort::Error<SessionBuilder>| OpenError::Setting { setting, reason: error.to_string() }
+    };
+    let level = match settings.optimization {
+        Optimization::None => GraphOptimizationLevel::Disable,
+        Optimization::Basic => GraphOptimizationLevel::Level1,
+        Optimization::Extended => GraphOptimizationLevel::Level2,
+        Optimization::All => GraphOptimizationLevel::All,
+    };
+    let builder = SessionBuilder::new(environment)
+        .map_err(|error| LibraryError::Load { path: library.path.clone(), reason: error.to_string() })?;
+    let builder = builder
+        .with_intra_threads(settings.threads)
+        .map_err(setting("threads"))?
+        .with_inter_threads(1)
+        .map_err(setting("threads"))?
+        .with_parallel_execution(false)
+        .map_err(setting("threads"))?
+        .with_optimization_level(level)
+        .map_err(setting("optimization"))?
+        .with_intra_op_spinning(settings.spinning)
+        .map_err(setting("spinning"))?;
+    start_provider(builder, environment, settings.provider, &library)
+}
+
+/// Registers the one provider that may run the model.
+fn start_provider(
+    builder: SessionBuilder,
+    environment: &ort::environment::Environment,
+    provider: Provider,
+    library: &Library,
+) -> Result<SessionBuilder, OpenError> {
+    let offered = loaded::offers(provider)
+        .map_err(|error| LibraryError::Load { path: library.path.clone(), reason: error.to_string() })?;
+    if !offered {
+        return Err(OpenError::ProviderMissing {
+            provider: provider.onnx_name(),
+            library: library.path.clone(),
+            available: library::providers(library)?,
+        });
+    }
+    let started = match provider {
+        Provider::Cpu => start_cpu(builder, environment),
+        Provider::Cuda => start_device(builder, ep::CUDA::default().build()),
+        Provider::Tensorrt => start_device(builder, ep::TensorRT::default().build()),
+        Provider::Openvino => start_device(builder, ep::OpenVINO::default().build()),
+    };
+    started.map_err(|error| OpenError::ProviderFailed {
+        provider: provider.onnx_name(),
+        library: library.path.clone(),
+        reason: error.to_string(),
+    })
+}
+
+/// Puts the CPU provider, and nothing else, into the options.
+///
+/// `ort`'s own `ep::CPU` only switches the memory arena. Without a registered provider the device
+/// policy that `ort` sets on every session would choose one, and that need not be the CPU.
+fn start_cpu(
+    builder: SessionBuilder,
+    environment: &ort::environment::Environment,
+) -> ort::Result<SessionBuilder> {
+    let is_cpu =
+        |device: &ort::device::Device| device.ep().is_ok_and(|name| name == Provider::Cpu.onnx_name());
+    // An empty list of devices is the same as no list, and leaves the choice to the policy.
+    let cpu = environment.devices().find(is_cpu).ok_or_else(|| ort::Error::new("it lists no CPU"))?;
+    Ok(builder.with_devices([cpu], None)?)
+}
+
+/// Puts another provider into the options. By default `ort` drops one that does not start, and ONNX
+/// Runtime gives what a provider cannot run to the CPU: both are forbidden.
+fn start_device(
+    builder: SessionBuilder,
+    provider: ep::ExecutionProviderDispatch,
+) -> ort::Result<SessionBuilder> {
+    Ok(builder.with_execution_providers([provider.error_on_failure()])?.with_disable_cpu_fallback()?)
+}
+
+/// The runtime's name in messages.
+fn name(provider: Provider) -> String {
+    format!("ONNX Runtime on {}", provider.onnx_name())
+}
+
+/// An input or output, if it is a tensor of 32-bit floats.
+fn declared(outlet: &Outlet) -> Result<Input, OpenError> {
+    match outlet.dtype() {
+        ValueType::Tensor { ty: TensorElementType::Float32, shape, .. } => {
+            let sizes = shape.iter().map(|&size| usize::try_from(size).ok()).collect::<Vec<_>>();
+            // ONNX Runtime gives a tensor of unknown rank the shape of a scalar; it checks both itself.
+            let shape = (!sizes.is_empty()).then_some(sizes);
+            Ok(Input { name: outlet.name().to_owned(), shape })
+        }
+        other => Err(OpenError::NotFloat { name: outlet.name().to_owned(), found: other.to_string() }),
+    }
+}

@@ -1,0 +1,225 @@
+//! Supernets and training states as safetensors files.
+//!
+//! Both hold the parameters under their field names. A training state also holds the optimizer's
+//! state, so that a run goes on from it bit for bit.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use burn::optim::ModuleOptimizer;
+use burn::tensor::{Bytes, Device};
+use elastic_space::file::{self, ReadError, WriteError};
+use elastic_space::{Array, SearchSpace, Weights};
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensorError, SafeTensors};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::config::Model;
+use crate::optimizer::adamw;
+use crate::parameters::{self, FitError};
+use crate::supernet::Supernet;
+
+const SUPERNET_SCHEMA: &str = "elastic.supernet/v1";
+const STATE_SCHEMA: &str = "elastic.training-state/v1";
+/// The one metadata entry; one, because the format writes several in random order.
+const METADATA_KEY: &str = "elastic";
+const OPTIMIZER_TENSOR: &str = "optimizer";
+
+/// Why a checkpoint could not be written.
+#[derive(Debug, Error)]
+pub enum SaveError {
+    /// The file could not be written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// The optimizer's state could not be encoded.
+    #[error("encode the optimizer's state: {0}")]
+    Optimizer(String),
+    /// The tensors could not be encoded.
+    #[error("encode tensors: {0}")]
+    Encode(#[from] SafeTensorError),
+}
+
+/// Why a checkpoint could not be read.
+#[derive(Debug, Error)]
+pub enum LoadError {
+    /// The file could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// It is no safetensors file, or it is cut short.
+    #[error("read {}: {source}; the file is damaged or cut short: train again, or copy it anew", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: SafeTensorError,
+    },
+    /// Another program's file, or another version's.
+    #[error("read {}: it is not an `{expected}` file; `elastic train` writes one", path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// The schema that was looked for.
+        expected: &'static str,
+    },
+    /// Its tensors do not fit.
+    #[error("read {}: {source}", path.display())]
+    Fit {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: FitError,
+    },
+    /// The optimizer's state cannot be decoded.
+    #[error("read {}: the optimizer's state is damaged: {reason}", path.display())]
+    Optimizer {
+        /// The file.
+        path: PathBuf,
+        /// What burn said.
+        reason: String,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+struct SupernetHeader {
+    schema: String,
+    step: u64,
+    space: SearchSpace,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StateHeader {
+    schema: String,
+    step: u64,
+    model: Model,
+}
+
+/// A trained supernet as it was read.
+pub struct LoadedSupernet {
+    /// The supernet, for inference.
+    pub supernet: Supernet,
+    /// SHA-256 of the file.
+    pub sha256: String,
+}
+
+/// What a run needs to go on.
+pub struct TrainingState {
+    /// Steps done.
+    pub step: u64,
+    /// The configuration that the run began with.
+    pub model: Model,
+    /// The supernet, for training.
+    pub supernet: Supernet,
+    /// The optimizer with its moments.
+    pub optimizer: ModuleOptimizer,
+}
+
+/// Writes a supernet for inference.
+///
+/// # Errors
+///
+/// [`SaveError`] with the path; what stood there before is unharmed.
+pub fn save_supernet(path: &Path, supernet: &Supernet, step: u64) -> Result<(), SaveError> {
+    let header = SupernetHeader { schema: SUPERNET_SCHEMA.to_owned(), step, space: supernet.space.clone() };
+    save(path, &parameters::collect(&supernet.network), None, &json(&header))
+}
+
+/// Reads a supernet for inference.
+///
+/// # Errors
+///
+/// [`LoadError`] with the path and what is wrong with the file.
+pub fn load_supernet(path: &Path) -> Result<LoadedSupernet, LoadError> {
+    let bytes = file::read(path)?;
+    let tensors = parse(path, &bytes)?;
+    let header: SupernetHeader = header(path, &bytes, SUPERNET_SCHEMA)?;
+    let supernet = Supernet::from_weights(header.space, &weights(&tensors))
+        .map_err(|source| LoadError::Fit { path: path.to_owned(), source })?;
+    Ok(LoadedSupernet { supernet, sha256: file::sha256(&bytes) })
+}
+
+/// Writes all that a run needs to go on after `step` steps.
+///
+/// # Errors
+///
+/// [`SaveError`] with the path; what stood there before is unharmed.
+pub fn save_state(
+    path: &Path,
+    supernet: &Supernet,
+    optimizer: &ModuleOptimizer,
+    model: &Model,
+    step: u64,
+) -> Result<(), SaveError> {
+    let moments = optimizer.into_bytes().map_err(|error| SaveError::Optimizer(error.to_string()))?;
+    let header = StateHeader { schema: STATE_SCHEMA.to_owned(), step, model: model.clone() };
+    save(path, &parameters::collect(&supernet.network), Some(&moments), &json(&header))
+}
+
+/// Reads all that a run needs to go on.
+///
+/// # Errors
+///
+/// [`LoadError`] with the path and what is wrong with the file.
+pub fn load_state(path: &Path, device: &Device) -> Result<TrainingState, LoadError> {
+    let bytes = file::read(path)?;
+    let tensors = parse(path, &bytes)?;
+    let StateHeader { step, model, .. } = header(path, &bytes, STATE_SCHEMA)?;
+    let fresh = Supernet::new(model.space.clone(), model.seed(), device);
+    let network = parameters::replace(fresh.network, &weights(&tensors))
+        .map_err(|source| LoadError::Fit { path: path.to_owned(), source })?;
+    let supernet = Supernet { space: fresh.space, network };
+    let damaged = |reason: String| LoadError::Optimizer { path: path.to_owned(), reason };
+    let moments = tensors.tensor(OPTIMIZER_TENSOR).map_err(|error| damaged(error.to_string()))?;
+    let optimizer = adamw(&model.training.optimizer, &supernet.network)
+        .from_bytes(Bytes::from_bytes_vec(moments.data().to_vec()))
+        .map_err(|error| damaged(error.to_string()))?;
+    Ok(TrainingState { step, model, supernet, optimizer })
+}
+
+fn json<T: Serialize>(value: &T) -> String {
+    serde_json::to_string(value).expect("a header holds only plain data")
+}
+
+fn save(path: &Path, weights: &Weights, optimizer: Option<&[u8]>, header: &str) -> Result<(), SaveError> {
+    let bytes: Vec<(&String, &Array, Vec<u8>)> = weights
+        .iter()
+        .map(|(name, array)| (name, array, array.data.iter().flat_map(|value| value.to_le_bytes()).collect()))
+        .collect();
+    let mut views = bytes
+        .iter()
+        .map(|(name, array, bytes)| Ok((name.as_str(), TensorView::new(Dtype::F32, array.shape.clone(), bytes)?)))
+        .collect::<Result<Vec<_>, SafeTensorError>>()?;
+    if let Some(optimizer) = optimizer {
+        views.push((OPTIMIZER_TENSOR, TensorView::new(Dtype::U8, vec![optimizer.len()], optimizer)?));
+    }
+    let metadata = HashMap::from([(METADATA_KEY.to_owned(), header.to_owned())]);
+    Ok(file::write(path, &safetensors::serialize(views, Some(metadata))?)?)
+}
+
+fn parse<'a>(path: &Path, bytes: &'a [u8]) -> Result<SafeTensors<'a>, LoadError> {
+    SafeTensors::deserialize(bytes).map_err(|source| LoadError::Damaged { path: path.to_owned(), source })
+}
+
+fn header<T: serde::de::DeserializeOwned>(path: &Path, bytes: &[u8], schema: &'static str) -> Result<T, LoadError> {
+    let foreign = || LoadError::Foreign { path: path.to_owned(), expected: schema };
+    let (_, metadata) = SafeTensors::read_metadata(bytes)
+        .map_err(|source| LoadError::Damaged { path: path.to_owned(), source })?;
+    let text = metadata.metadata().as_ref().and_then(|entries| entries.get(METADATA_KEY)).ok_or_else(foreign)?;
+    let value: serde_json::Value = serde_json::from_str(text).map_err(|_: serde_json::Error| foreign())?;
+    if value["schema"] != schema {
+        return Err(foreign());
+    }
+    serde_json::from_value(value)
+        .map_err(|source| LoadError::Read(ReadError::Json { path: path.to_owned(), source }))
+}
+
+fn weights(tensors: &SafeTensors<'_>) -> Weights {
+    tensors
+        .iter()
+        .filter(|(name, view)| *name != OPTIMIZER_TENSOR && view.dtype() == Dtype::F32)
+        .map(|(name, view)| {
+            let data = view.data().as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+            (name.to_owned(), Array { shape: view.shape().to_vec(), data })
+        })
+        .collect()
+}

@@ -1,0 +1,41 @@
+//! Accuracy of subnets with the shared weights.
+
+use elastic_space::{Array, Subnet};
+
+use crate::supernet::Supernet;
+
+/// Images of one forward pass.
+const BATCH: usize = 250;
+
+/// The share of images whose highest logit is their label's, 0 to 1.
+///
+/// Pass a supernet without gradients ([`Supernet::valid`]): with them each pass keeps its activations.
+///
+/// # Shapes
+///
+/// - images: `[labels, channels, height, width]`
+pub fn accuracy(supernet: &Supernet, subnet: &Subnet, images: &Array, labels: &[u8]) -> f64 {
+    let size: usize = images.shape[1..].iter().product();
+    let right: usize = labels
+        .chunks(BATCH)
+        .zip(images.data.chunks(BATCH * size))
+        .map(|(labels, data)| {
+            let shape = [labels.len()].into_iter().chain(supernet.space.input()).collect();
+            correct(&supernet.logits(&Array { shape, data: data.to_vec() }, subnet), labels)
+        })
+        .sum();
+    right as f64 / labels.len() as f64
+}
+
+/// How many rows have their highest logit at their label.
+///
+/// # Shapes
+///
+/// - logits: `[labels, classes]`
+fn correct(logits: &Array, labels: &[u8]) -> usize {
+    let rows = logits.data.chunks(logits.shape[1]);
+    let top = |row: &[f32]| {
+        row.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).map_or(0, |(index, _)| index)
+    };
+    rows.zip(labels).filter(|(row, label)| top(row) == usize::from(**label)).count()
+}

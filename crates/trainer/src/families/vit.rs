@@ -1,0 +1,243 @@
+//! The elastic vision transformer.
+
+use burn::module::{Module, Param};
+use burn::tensor::{Device, Tensor, activation, s};
+use elastic_space::vit::{Pooling, VitLayer, VitSpace, VitSubnet};
+use elastic_space::{Array, Weights};
+use rand::Rng;
+
+use crate::layers::{ElasticLayerNorm, ElasticLinear, ElasticQkv};
+use crate::ops;
+use crate::parameters::{array, param, small_normal};
+
+/// A vision transformer of a space's largest sizes.
+#[derive(Module, Debug)]
+pub struct Vit {
+    /// Patches to features.
+    pub patch_embed: PatchEmbedding,
+    /// `[1, 1, largest embedding]`, with class-token pooling.
+    pub cls_token: Option<Param<Tensor<3>>>,
+    /// `[1, tokens, largest embedding]`
+    pub pos_embed: Param<Tensor<3>>,
+    /// All layers.
+    pub blocks: Vec<Block>,
+    /// The last normalisation.
+    pub norm: ElasticLayerNorm,
+    /// Features to classes.
+    pub head: ElasticLinear,
+    #[module(skip)]
+    patch_size: usize,
+    #[module(skip)]
+    head_dim: usize,
+    #[module(skip)]
+    classes: usize,
+}
+
+/// Patches to features; a convolution whose stride is its kernel, as one matrix.
+#[derive(Module, Debug)]
+pub struct PatchEmbedding {
+    /// `[channels * patch * patch, largest embedding]`
+    pub proj: ElasticLinear,
+}
+
+/// One pre-norm layer.
+#[derive(Module, Debug)]
+pub struct Block {
+    /// Before attention.
+    pub norm1: ElasticLayerNorm,
+    /// Multi-head self-attention.
+    pub attn: Attention,
+    /// Before the MLP.
+    pub norm2: ElasticLayerNorm,
+    /// The MLP.
+    pub mlp: Mlp,
+}
+
+/// Multi-head self-attention; the width of a head is fixed.
+#[derive(Module, Debug)]
+pub struct Attention {
+    /// To queries, keys and values.
+    pub qkv: ElasticQkv,
+    /// From the heads back to the embedding.
+    pub proj: ElasticLinear,
+}
+
+/// Two linear layers with GELU between.
+#[derive(Module, Debug)]
+pub struct Mlp {
+    /// Embedding to hidden.
+    pub fc1: ElasticLinear,
+    /// Hidden to embedding.
+    pub fc2: ElasticLinear,
+}
+
+impl Vit {
+    /// A network of the space's largest sizes with random weights.
+    pub fn new(space: &VitSpace, device: &Device, rng: &mut impl Rng) -> Self {
+        let largest = |choices: &[usize]| choices[choices.len() - 1];
+        let embed = largest(&space.embed_dim);
+        let inner = largest(&space.heads.choices) * space.head_dim;
+        let hidden = largest(&space.mlp_width.choices);
+        let patch_embed = PatchEmbedding { proj: ElasticLinear::new(space.patch_values(), embed, device, rng) };
+        let cls_token = (space.pooling == Pooling::ClassToken)
+            .then(|| param(small_normal([1, 1, embed], rng), device));
+        let pos_embed = param(small_normal([1, space.tokens(), embed], rng), device);
+        let blocks = (0..space.layers())
+            .map(|_| Block {
+                norm1: ElasticLayerNorm::new(embed, device),
+                attn: Attention {
+                    qkv: ElasticQkv::new(embed, inner, device, rng),
+                    proj: ElasticLinear::new(inner, embed, device, rng),
+                },
+                norm2: ElasticLayerNorm::new(embed, device),
+                mlp: Mlp {
+                    fc1: ElasticLinear::new(embed, hidden, device, rng),
+                    fc2: ElasticLinear::new(hidden, embed, device, rng),
+                },
+            })
+            .collect();
+        Self {
+            patch_embed,
+            cls_token,
+            pos_embed,
+            blocks,
+            norm: ElasticLayerNorm::new(embed, device),
+            head: ElasticLinear::new(embed, space.classes, device, rng),
+            patch_size: space.patch_size,
+            head_dim: space.head_dim,
+            classes: space.classes,
+        }
+    }
+
+    /// The logits of a subnet.
+    ///
+    /// # Shapes
+    ///
+    /// - images: `[batch, channels, height, width]`
+    /// - output: `[batch, classes]`
+    pub fn forward(&self, images: Tensor<4>, subnet: &VitSubnet) -> Tensor<2> {
+        let batch = images.dims()[0];
+        let embed = subnet.embed_dim;
+        let patches = self.patches(images);
+        let count = patches.dims()[0] / batch;
+        let mut x = self.patch_embed.proj.forward(patches, embed).reshape([batch, count, embed]);
+        if let Some(token) = self.class_token(embed) {
+            x = Tensor::cat(vec![token.expand([batch, 1, embed]), x], 1);
+        }
+        let tokens = x.dims()[1];
+        x = x + self.positions(embed);
+        let mut x = x.reshape([batch * tokens, embed]);
+        for layer in &subnet.layers {
+            x = self.blocks[layer.index].forward(x, layer, batch, self.head_dim);
+        }
+        let pooled = if self.cls_token.is_some() {
+            // Only the class token goes on, so only its row is normalised.
+            let first = x.reshape([batch, tokens, embed]).slice(s![.., 0..1, ..]);
+            self.norm.forward(first.reshape([batch, embed]))
+        } else {
+            let x = self.norm.forward(x).reshape([batch, tokens, embed]);
+            x.mean_dim(1).reshape([batch, embed])
+        };
+        self.head.forward(pooled, self.classes)
+    }
+
+    /// The tensors of the standalone subnet, named as [`VitSpace::shape`] lists them.
+    pub fn extract(&self, subnet: &VitSubnet) -> Weights {
+        let embed = subnet.embed_dim;
+        let mut weights = Weights::new();
+        put(&mut weights, "patch_embed.proj", self.patch_embed.proj.slice(self.patch_values(), embed));
+        if let Some(token) = self.class_token(embed) {
+            weights.insert("cls_token".into(), array(token));
+        }
+        weights.insert("pos_embed".into(), array(self.positions(embed)));
+        for (position, layer) in subnet.layers.iter().enumerate() {
+            let (block, inner) = (&self.blocks[layer.index], layer.heads * self.head_dim);
+            let name = |part: &str| format!("blocks.{position}.{part}");
+            put(&mut weights, &name("norm1"), block.norm1.slice(embed));
+            put(&mut weights, &name("attn.qkv"), block.attn.qkv.slice(embed, inner));
+            put(&mut weights, &name("attn.proj"), block.attn.proj.slice(inner, embed));
+            put(&mut weights, &name("norm2"), block.norm2.slice(embed));
+            put(&mut weights, &name("mlp.fc1"), block.mlp.fc1.slice(embed, layer.mlp_width));
+            put(&mut weights, &name("mlp.fc2"), block.mlp.fc2.slice(layer.mlp_width, embed));
+        }
+        put(&mut weights, "norm", self.norm.slice(embed));
+        put(&mut weights, "head", self.head.slice(embed, self.classes));
+        weights
+    }
+
+    /// Cuts images into patches, rows first; a patch lists its channels, then its rows.
+    ///
+    /// # Shapes
+    ///
+    /// - images: `[batch, channels, height, width]`
+    /// - output: `[batch * patches, channels * patch * patch]`
+    fn patches(&self, images: Tensor<4>) -> Tensor<2> {
+        let [batch, channels, height, width] = images.dims();
+        let size = self.patch_size;
+        let (rows, columns) = (height / size, width / size);
+        images
+            .reshape([batch, channels, rows, size, columns, size])
+            .permute([0, 2, 4, 1, 3, 5])
+            .reshape([batch * rows * columns, channels * size * size])
+    }
+
+    fn patch_values(&self) -> usize {
+        self.patch_embed.proj.weight.dims()[0]
+    }
+
+    /// `[1, 1, embed]`
+    fn class_token(&self, embed: usize) -> Option<Tensor<3>> {
+        self.cls_token.as_ref().map(|token| token.val().slice(s![.., .., 0..embed]))
+    }
+
+    /// `[1, tokens, embed]`
+    fn positions(&self, embed: usize) -> Tensor<3> {
+        self.pos_embed.val().slice(s![.., .., 0..embed])
+    }
+}
+
+impl Block {
+    /// # Shapes
+    ///
+    /// - x: `[batch * tokens, embed]`
+    /// - output: `[batch * tokens, embed]`
+    fn forward(&self, x: Tensor<2>, layer: &VitLayer, batch: usize, head_dim: usize) -> Tensor<2> {
+        let x = self.attn.forward(self.norm1.forward(x.clone()), layer.heads, batch, head_dim) + x;
+        self.mlp.forward(self.norm2.forward(x.clone()), layer.mlp_width) + x
+    }
+}
+
+impl Attention {
+    /// Scaled dot-product attention of the first `heads` heads.
+    ///
+    /// # Shapes
+    ///
+    /// - x: `[batch * tokens, embed]`
+    /// - output: `[batch * tokens, embed]`
+    fn forward(&self, x: Tensor<2>, heads: usize, batch: usize, head_dim: usize) -> Tensor<2> {
+        let [rows, embed] = x.dims();
+        let (tokens, inner) = (rows / batch, heads * head_dim);
+        let qkv = self.qkv.forward(x, inner).reshape([batch, tokens, 3 * heads, head_dim]).swap_dims(1, 2);
+        let part = |index: usize| qkv.clone().narrow(1, index * heads, heads);
+        let scale = (head_dim as f64).sqrt().recip();
+        let scores = (part(0) * scale).matmul(part(1).swap_dims(2, 3));
+        let context = activation::softmax(scores, 3).matmul(part(2));
+        self.proj.forward(context.swap_dims(1, 2).reshape([rows, inner]), embed)
+    }
+}
+
+impl Mlp {
+    /// # Shapes
+    ///
+    /// - x: `[rows, embed]`
+    /// - output: `[rows, embed]`
+    fn forward(&self, x: Tensor<2>, width: usize) -> Tensor<2> {
+        let embed = x.dims()[1];
+        self.fc2.forward(ops::gelu(self.fc1.forward(x, width)), embed)
+    }
+}
+
+fn put<const D: usize>(weights: &mut Weights, name: &str, (weight, bias): (Tensor<D>, Tensor<1>)) {
+    let entries: [(&str, Array); 2] = [("weight", array(weight)), ("bias", array(bias))];
+    weights.extend(entries.map(|(suffix, array)| (format!("{name}.{suffix}"), array)));
+}

@@ -1,0 +1,47 @@
+//! A fully connected layer whose inputs and outputs both shrink.
+
+use burn::module::{Module, Param};
+use burn::tensor::{Device, Tensor, module::linear};
+use rand::Rng;
+
+use crate::parameters::{constant, param, xavier_uniform};
+
+/// y = x W + b with a leading part of W and b (method row A1).
+#[derive(Module, Debug)]
+pub struct ElasticLinear {
+    /// `[largest inputs, largest outputs]`
+    pub weight: Param<Tensor<2>>,
+    /// `[largest outputs]`
+    pub bias: Param<Tensor<1>>,
+}
+
+impl ElasticLinear {
+    /// A layer of the largest sizes: Xavier-uniform weights, zero bias.
+    pub fn new(inputs: usize, outputs: usize, device: &Device, rng: &mut impl Rng) -> Self {
+        Self {
+            weight: param(xavier_uniform([inputs, outputs], inputs, outputs, rng), device),
+            bias: param(constant([outputs], 0.0), device),
+        }
+    }
+
+    /// The weights of the first `inputs` and the first `outputs` features.
+    ///
+    /// # Shapes
+    ///
+    /// - weight: `[inputs, outputs]`
+    /// - bias: `[outputs]`
+    pub fn slice(&self, inputs: usize, outputs: usize) -> (Tensor<2>, Tensor<1>) {
+        (self.weight.val().slice([0..inputs, 0..outputs]), self.bias.val().slice([0..outputs]))
+    }
+
+    /// Runs on the first `outputs` features out; the features in are those of `x`.
+    ///
+    /// # Shapes
+    ///
+    /// - x: `[rows, inputs]`
+    /// - output: `[rows, outputs]`
+    pub fn forward(&self, x: Tensor<2>, outputs: usize) -> Tensor<2> {
+        let (weight, bias) = self.slice(x.dims()[1], outputs);
+        linear(x, weight, Some(bias))
+    }
+}

@@ -1,0 +1,42 @@
+//! Layer normalisation over a leading part of the features.
+
+use burn::module::{Module, Param};
+use burn::tensor::{Device, Tensor, module::layer_norm};
+use elastic_space::vit::LAYER_NORM_EPSILON;
+
+use crate::parameters::{constant, param};
+
+/// [Layer normalisation](https://arxiv.org/abs/1607.06450) with a leading part of scale and shift (A5).
+#[derive(Module, Debug)]
+pub struct ElasticLayerNorm {
+    /// Scale, `[largest features]`
+    pub weight: Param<Tensor<1>>,
+    /// Shift, `[largest features]`
+    pub bias: Param<Tensor<1>>,
+}
+
+impl ElasticLayerNorm {
+    /// A layer of the largest size: scale one, shift zero.
+    pub fn new(features: usize, device: &Device) -> Self {
+        Self {
+            weight: param(constant([features], 1.0), device),
+            bias: param(constant([features], 0.0), device),
+        }
+    }
+
+    /// Scale and shift of the first `features`, both `[features]`.
+    pub fn slice(&self, features: usize) -> (Tensor<1>, Tensor<1>) {
+        (self.weight.val().slice([0..features]), self.bias.val().slice([0..features]))
+    }
+
+    /// Normalises each row.
+    ///
+    /// # Shapes
+    ///
+    /// - x: `[rows, features]`
+    /// - output: `[rows, features]`
+    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        let (weight, bias) = self.slice(x.dims()[1]);
+        layer_norm(x, weight, Some(bias), LAYER_NORM_EPSILON)
+    }
+}
