@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::{Context, bail};
-use elastic_space::file;
 use elastic_trainer::Model;
 use elastic_trainer::checkpoint::{self, LoadedSupernet};
 use elastic_trainer::train::RunFolder;
@@ -78,9 +77,4 @@ fn newest() -> anyhow::Result<PathBuf> {
 /// The SHA-256 of a text, shortened for names and tables.
 pub(crate) fn short_hash(hash: &str) -> &str {
     &hash[..12.min(hash.len())]
-}
-
-/// The SHA-256 of a file.
-pub(crate) fn hash_of(path: &Path) -> anyhow::Result<String> {
-    Ok(file::sha256(&file::read(path)?))
 }

@@ -77,7 +77,7 @@ pub enum FitError {
         /// How many there are.
         found: usize,
     },
-    /// A subnet has another number of features than there are names, or no latency.
+    /// A subnet has another number of features than there are names.
     #[error("subnet {row} has {found} features, and there are {expected} names")]
     Features {
         /// The subnet's index.
@@ -194,8 +194,9 @@ fn check(names: &[String], features: &[Vec<f64>], latencies_us: &[f64]) -> Resul
         if values.len() != names.len() {
             return Err(FitError::Features { row, found: values.len(), expected: names.len() });
         }
-        // Written so that NaN fails.
-        if let Some((feature, &value)) = names.iter().zip(values).find(|(_, v)| !(v.abs() <= LARGEST_VALUE)) {
+        if let Some((feature, &value)) =
+            names.iter().zip(values).find(|(_, v)| v.is_nan() || v.abs() > LARGEST_VALUE)
+        {
             return Err(FitError::Feature { row, feature: feature.clone(), value });
         }
         if !(latency > 0.0 && latency <= LARGEST_VALUE) {

@@ -9,11 +9,14 @@ use elastic_space::Seed;
 use elastic_space::platform::Measure;
 use proptest::prelude::*;
 
+/// How many times slower the machine is at a time of the clock in microseconds.
+type Slowdown = fn(f64) -> f64;
+
 /// Each candidate has a fixed cost; the clock says how much slower the machine has become.
 struct Fake {
     costs_us: Vec<f64>,
     clock_us: f64,
-    slowdown: fn(f64) -> f64,
+    slowdown: Slowdown,
     /// How many times slower the first run after another candidate's is.
     cold: f64,
     wall_per_cpu: Option<f64>,
@@ -129,7 +132,7 @@ fn the_90th_percentile_needs_64_samples() {
 fn drift_falls_out_of_the_ratio() {
     // Over 25 rounds of these five the machine becomes three to four times slower or quicker.
     let costs = [400.0, 100.0, 200.0, 600.0, 900.0];
-    let slowdowns: [(&str, fn(f64) -> f64); 3] = [
+    let slowdowns: [(&str, Slowdown); 3] = [
         ("linear", |clock_us| 1.0 + clock_us / 400e3),
         ("speeding up", |clock_us| 4.0 / (1.0 + clock_us / 400e3)),
         ("a step", |clock_us| if clock_us < 200e3 { 1.0 } else { 2.5 }),

@@ -10,6 +10,7 @@ pub mod library;
 pub mod session;
 
 mod archive;
+mod elf;
 mod loaded;
 mod onnx;
 mod pip;

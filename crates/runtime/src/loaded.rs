@@ -7,6 +7,7 @@ use elastic_space::platform::Provider;
 use ort::ep::{self, ExecutionProvider};
 use ort::logging::LogLevel;
 
+use crate::elf;
 use crate::library::{Library, LibraryError};
 
 /// The library and the environment that its sessions live in.
@@ -52,6 +53,12 @@ pub(crate) fn offers(provider: Provider) -> ort::Result<bool> {
 }
 
 fn initialise(path: &std::path::Path) -> Result<ort::environment::Environment, LibraryError> {
+    let missing =
+        elf::missing_bytes(path).map_err(|reason| LibraryError::Read { path: path.to_owned(), reason })?;
+    if missing > 0 {
+        let reason = format!("the file is cut off, {missing} bytes of it are missing");
+        return Err(LibraryError::Load { path: path.to_owned(), reason });
+    }
     let builder = ort::init_from(path).map_err(|error| match error {
         ort::LoadDynamicError::BadVersion { version_str, path } => {
             LibraryError::TooOld { path, found: version_str }

@@ -90,16 +90,17 @@ fn builder(settings: &OnnxRuntime) -> Result<SessionBuilder, OpenError> {
         .map_err(setting("optimization"))?
         .with_intra_op_spinning(settings.spinning)
         .map_err(setting("spinning"))?;
-    start_provider(builder, environment, settings.provider, &library)
+    start_provider(builder, environment, settings, &library)
 }
 
 /// Registers the one provider that may run the model.
 fn start_provider(
     builder: SessionBuilder,
     environment: &ort::environment::Environment,
-    provider: Provider,
+    settings: &OnnxRuntime,
     library: &Library,
 ) -> Result<SessionBuilder, OpenError> {
+    let provider = settings.provider;
     let offered = loaded::offers(provider)
         .map_err(|error| LibraryError::Load { path: library.path.clone(), reason: error.to_string() })?;
     if !offered {
@@ -113,7 +114,10 @@ fn start_provider(
         Provider::Cpu => start_cpu(builder, environment),
         Provider::Cuda => start_device(builder, ep::CUDA::default().build()),
         Provider::Tensorrt => start_device(builder, ep::TensorRT::default().build()),
-        Provider::Openvino => start_device(builder, ep::OpenVINO::default().build()),
+        // OpenVINO has threads of its own, as many as the machine has unless it is told.
+        Provider::Openvino => {
+            start_device(builder, ep::OpenVINO::default().with_num_threads(settings.threads).build())
+        }
     };
     started.map_err(|error| OpenError::ProviderFailed {
         provider: provider.onnx_name(),

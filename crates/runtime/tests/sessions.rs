@@ -25,7 +25,11 @@ fn a_model_gives_what_was_worked_out_by_hand() {
     for (name, runtime) in runtimes() {
         let mut session = open(&runtime, &dense(Dim::Fixed(2))).expect(name);
         for run in 0..3 {
-            assert_eq!(session.run(std::slice::from_ref(&x)).expect(name), [y.clone()], "{name}, run {run}");
+            assert_eq!(
+                session.run(std::slice::from_ref(&x)).expect(name),
+                std::slice::from_ref(&y),
+                "{name}, run {run}"
+            );
         }
     }
 }
@@ -70,7 +74,7 @@ fn every_setting_gives_the_same_result() {
             });
             assert_eq!(
                 found.unwrap_or_else(|error| panic!("{settings:?}: {error}")),
-                [y.clone()],
+                std::slice::from_ref(&y),
                 "{settings:?}"
             );
         }
@@ -84,7 +88,7 @@ fn a_session_runs_on_another_thread() {
         let mut session = open(&runtime, &dense(Dim::Fixed(2))).expect(name);
         let x = x.clone();
         let outputs = std::thread::spawn(move || session.run(&[x])).join().expect(name).expect(name);
-        assert_eq!(outputs, [y.clone()], "{name}");
+        assert_eq!(outputs, std::slice::from_ref(&y), "{name}");
     }
 }
 
@@ -102,7 +106,11 @@ fn wrong_inputs_are_errors_and_leave_the_session_usable() {
         for (inputs, expected) in &bad {
             let text = session.run(inputs).expect_err(expected).to_string();
             assert!(text.contains(expected), "{name}: {text}");
-            assert_eq!(session.run(std::slice::from_ref(&x)).expect(name), [y.clone()], "{name}: {expected}");
+            assert_eq!(
+                session.run(std::slice::from_ref(&x)).expect(name),
+                std::slice::from_ref(&y),
+                "{name}: {expected}"
+            );
         }
     }
 }

@@ -24,14 +24,14 @@ pub(crate) enum Runtime {
 pub(crate) struct Install {
     /// Take the library from this wheel, zip, .tgz or library file instead of downloading it.
     #[arg(long)]
-    from: Option<PathBuf>,
+    archive: Option<PathBuf>,
 }
 
 impl Runtime {
     pub(crate) fn run(self, reporter: &Reporter) -> anyhow::Result<()> {
         let Self::Install(command) = self;
         reporter.say(&format!("installing ONNX Runtime (pinned version {PINNED_VERSION})"));
-        let source = command.from.map_or(Source::Pip, Source::Archive);
+        let source = command.archive.map_or(Source::Pip, Source::Archive);
         let path = install(source, &mut |line| reporter.say(line))?;
         println!("{}", path.display());
         Ok(())

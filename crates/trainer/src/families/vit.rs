@@ -1,7 +1,7 @@
 //! The elastic vision transformer.
 
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Tensor, activation, s};
+use burn::tensor::{Device, Tensor, s};
 use elastic_space::vit::{Pooling, VitLayer, VitSpace, VitSubnet};
 use elastic_space::{Array, Weights};
 use rand::Rng;
@@ -219,9 +219,9 @@ impl Attention {
         let (tokens, inner) = (rows / batch, heads * head_dim);
         let qkv = self.qkv.forward(x, inner).reshape([batch, tokens, 3 * heads, head_dim]).swap_dims(1, 2);
         let part = |index: usize| qkv.clone().narrow(1, index * heads, heads);
-        let scale = (head_dim as f64).sqrt().recip();
-        let scores = (part(0) * scale).matmul(part(1).swap_dims(2, 3));
-        let context = activation::softmax(scores, 3).matmul(part(2));
+        let scale = (head_dim as f32).sqrt().recip();
+        let scores = part(0).matmul(part(1).swap_dims(2, 3));
+        let context = ops::softmax(scores, scale).matmul(part(2));
         self.proj.forward(context.swap_dims(1, 2).reshape([rows, inner]), embed)
     }
 }

@@ -1,9 +1,10 @@
 //! Layer normalisation over a leading part of the features.
 
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Tensor, module::layer_norm};
+use burn::tensor::{Device, Tensor};
 use elastic_space::vit::LAYER_NORM_EPSILON;
 
+use crate::ops;
 use crate::parameters::{constant, param};
 
 /// [Layer normalisation](https://arxiv.org/abs/1607.06450) with a leading part of scale and shift (A5).
@@ -37,6 +38,6 @@ impl ElasticLayerNorm {
     /// - output: `[rows, features]`
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         let (weight, bias) = self.slice(x.dims()[1]);
-        layer_norm(x, weight, Some(bias), LAYER_NORM_EPSILON)
+        ops::layer_norm(x, weight, bias, LAYER_NORM_EPSILON as f32)
     }
 }

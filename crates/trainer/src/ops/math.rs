@@ -54,7 +54,7 @@ fn erf(x: f32) -> f32 {
 
 /// e^x for x <= 0, by 2^n times a polynomial; 0 below about -87.
 #[inline(always)]
-fn exp(x: f32) -> f32 {
+pub(super) fn exp(x: f32) -> f32 {
     // Adding and subtracting 1.5 * 2^23 rounds to the nearest integer in the default rounding mode.
     const ROUND: f32 = 12_582_912.0;
     const LN2_HIGH: f32 = 0.693_359_4;

@@ -5,10 +5,14 @@
 
 mod backward;
 mod elementwise;
+mod kernels;
 mod math;
+mod rows;
+#[cfg(test)]
+mod tests;
 
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Backend, Dispatch, Flex, backend_extension};
+use burn::backend::{Backend, Dispatch, Flex, TensorMetadata, backend_extension};
 use burn::tensor::Tensor;
 
 /// Fused operations and their derivatives, on a backend's own tensors.
@@ -23,15 +27,96 @@ pub(crate) trait FusedOps: Backend {
     fn fused_gelu_backward(x: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self> {
         Self::gelu_backward(x, gradient)
     }
+
+    /// softmax(x * scale) over the last dimension.
+    fn fused_softmax(x: FloatTensor<Self>, scale: f32) -> FloatTensor<Self> {
+        let last = x.shape().num_dims() - 1;
+        Self::softmax(Self::float_mul_scalar(x, scale.into()), last)
+    }
+
+    /// The gradient of [`Self::fused_softmax`] from its output `y`.
+    fn fused_softmax_backward(
+        y: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        scale: f32,
+    ) -> FloatTensor<Self> {
+        let last = y.shape().num_dims() - 1;
+        let common = Self::float_sum_dim(Self::float_mul(y.clone(), gradient.clone()), last);
+        let product = Self::float_mul(y, Self::float_sub(gradient, common));
+        Self::float_mul_scalar(product, scale.into())
+    }
+
+    /// Layer normalisation of each row of `x`, `[rows, features]`.
+    fn fused_layer_norm(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        epsilon: f32,
+    ) -> FloatTensor<Self> {
+        Self::layer_norm(x, gamma, Some(beta), f64::from(epsilon))
+    }
+
+    /// The gradients of [`Self::fused_layer_norm`] for x, gamma and beta.
+    fn fused_layer_norm_backward(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        epsilon: f32,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        let features = x.shape()[1];
+        let mean = Self::float_mean_dim(x.clone(), 1);
+        let centred = Self::float_sub(x, mean);
+        let variance = Self::float_mean_dim(Self::float_mul(centred.clone(), centred.clone()), 1);
+        let inverse = Self::float_recip(Self::float_sqrt(Self::float_add_scalar(variance, epsilon.into())));
+        let normal = Self::float_mul(centred, inverse.clone());
+        let over_rows = |x| Self::float_reshape(Self::float_sum_dim(x, 0), [features].into());
+        let for_gamma = over_rows(Self::float_mul(gradient.clone(), normal.clone()));
+        let for_beta = over_rows(gradient.clone());
+        let scaled = Self::float_mul(gradient, Self::float_reshape(gamma, [1, features].into()));
+        let along = Self::float_mean_dim(Self::float_mul(scaled.clone(), normal.clone()), 1);
+        let mean = Self::float_mean_dim(scaled.clone(), 1);
+        let inner = Self::float_sub(Self::float_sub(scaled, mean), Self::float_mul(normal, along));
+        (Self::float_mul(inner, inverse), for_gamma, for_beta)
+    }
 }
 
 impl FusedOps for Flex {
     fn fused_gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {
-        elementwise::unary(x, math::gelu)
+        elementwise::unary(&x, kernels::gelu)
     }
 
     fn fused_gelu_backward(x: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self> {
-        elementwise::binary(x, gradient, |x, gradient| gradient * math::gelu_derivative(x))
+        elementwise::binary(&x, &gradient, kernels::gelu_backward)
+    }
+
+    fn fused_softmax(x: FloatTensor<Self>, scale: f32) -> FloatTensor<Self> {
+        rows::softmax(&x, scale)
+    }
+
+    fn fused_softmax_backward(
+        y: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        scale: f32,
+    ) -> FloatTensor<Self> {
+        rows::softmax_backward(&y, &gradient, scale)
+    }
+
+    fn fused_layer_norm(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        epsilon: f32,
+    ) -> FloatTensor<Self> {
+        rows::layer_norm(&x, &gamma, &beta, epsilon)
+    }
+
+    fn fused_layer_norm_backward(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        epsilon: f32,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        rows::layer_norm_backward(&x, &gamma, &gradient, epsilon)
     }
 }
 
@@ -44,37 +129,26 @@ pub(crate) fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     Tensor::from_dispatch(<Dispatch as FusedOps>::fused_gelu(x.into_dispatch()))
 }
 
-#[cfg(test)]
-mod tests {
-    use burn::tensor::{Device, Distribution, Tensor, activation};
-    use proptest::prelude::*;
+/// softmax(x * scale) over the last dimension; `scale` is above zero.
+///
+/// # Shapes
+///
+/// - x and output: any, the same
+pub(crate) fn softmax<const D: usize>(x: Tensor<D>, scale: f32) -> Tensor<D> {
+    Tensor::from_dispatch(<Dispatch as FusedOps>::fused_softmax(x.into_dispatch(), scale))
+}
 
-    fn worst_difference<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> f32 {
-        (a - b).abs().max().into_scalar::<f32>()
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(24))]
-
-        #[test]
-        fn gelu_and_its_gradient_are_those_of_burn(rows in 1_usize..70, columns in 1_usize..700, scale in 0.1_f64..6.0) {
-            let device = Device::flex().autodiff();
-            let x = Tensor::<2>::random([rows, columns], Distribution::Normal(0.0, scale), &device).require_grad();
-            let weights = Tensor::<2>::random([rows, columns], Distribution::Default, &device);
-            let ours = super::gelu(x.clone());
-            let burns = activation::gelu(x.clone());
-            prop_assert!(worst_difference(ours.clone().inner(), burns.clone().inner()) < 2e-6);
-            let ours = x.grad(&(ours * weights.clone()).sum().backward()).expect("x has a gradient");
-            let burns = x.grad(&(burns * weights).sum().backward()).expect("x has a gradient");
-            prop_assert!(worst_difference(ours, burns) < 2e-6);
-        }
-
-        #[test]
-        fn gelu_runs_on_views(rows in 1_usize..9, columns in 1_usize..9) {
-            let device = Device::flex();
-            let x = Tensor::<2>::random([columns, rows], Distribution::Normal(0.0, 1.0), &device).transpose();
-            let difference = worst_difference(super::gelu(x.clone()), activation::gelu(x));
-            prop_assert!(difference < 2e-6);
-        }
-    }
+/// [Layer normalisation](https://arxiv.org/abs/1607.06450) of each row.
+///
+/// # Shapes
+///
+/// - x and output: `[rows, features]`
+/// - gamma, beta: `[features]`
+pub(crate) fn layer_norm(x: Tensor<2>, gamma: Tensor<1>, beta: Tensor<1>, epsilon: f32) -> Tensor<2> {
+    Tensor::from_dispatch(<Dispatch as FusedOps>::fused_layer_norm(
+        x.into_dispatch(),
+        gamma.into_dispatch(),
+        beta.into_dispatch(),
+        epsilon,
+    ))
 }
