@@ -1,6 +1,6 @@
 //! Element by element over the whole tensor, on all threads.
 
-use burn::tensor::{DType, TensorData};
+use burn::tensor::DType;
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
@@ -11,29 +11,39 @@ const CHUNK: usize = 16 * 1024;
 pub(super) fn unary(x: &FlexTensor, kernel: fn(&mut [f32], &[f32])) -> FlexTensor {
     let x = x.to_contiguous();
     let source = floats(&x);
-    let mut result = vec![0.0; source.len()];
-    result
+    let mut result = like(&x);
+    floats_mut(&mut result)
         .par_chunks_mut(CHUNK)
         .zip(source.par_chunks(CHUNK))
         .for_each(|(result, x)| kernel(result, x));
-    FlexTensor::from_data(TensorData::new(result, x.layout().shape().clone()))
+    result
 }
 
 /// The kernel's result for each pair of elements of two tensors of one shape; contiguous.
 pub(super) fn binary(a: &FlexTensor, b: &FlexTensor, kernel: fn(&mut [f32], &[f32], &[f32])) -> FlexTensor {
     let (a, b) = (a.to_contiguous(), b.to_contiguous());
     let (left, right) = (floats(&a), floats(&b));
-    let mut result = vec![0.0; left.len()];
-    result
+    let mut result = like(&a);
+    floats_mut(&mut result)
         .par_chunks_mut(CHUNK)
         .zip(left.par_chunks(CHUNK))
         .zip(right.par_chunks(CHUNK))
         .for_each(|((result, a), b)| kernel(result, a, b));
-    FlexTensor::from_data(TensorData::new(result, a.layout().shape().clone()))
+    result
 }
 
 /// The values of a contiguous tensor.
 pub(super) fn floats(tensor: &FlexTensor) -> &[f32] {
     assert_eq!(tensor.dtype(), DType::F32, "supernets hold 32-bit floats");
     tensor.as_slice().expect("a contiguous tensor is a slice")
+}
+
+/// A tensor of the same shape; every value is zero.
+pub(super) fn like(tensor: &FlexTensor) -> FlexTensor {
+    FlexTensor::zeros(tensor.layout().shape().clone(), DType::F32)
+}
+
+/// The values of a tensor that was just made.
+pub(super) fn floats_mut(tensor: &mut FlexTensor) -> &mut [f32] {
+    tensor.storage_mut()
 }
