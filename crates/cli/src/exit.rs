@@ -43,6 +43,19 @@ pub(crate) fn code(error: &anyhow::Error) -> ExitCode {
     ExitCode::from(error.chain().find_map(|cause| code_of(cause)).unwrap_or(FAILURE))
 }
 
+/// The error and its causes in one line; a cause whose text its error already holds is left out.
+pub(crate) fn message(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |line, cause| {
+        if line.is_empty() {
+            cause
+        } else if line.contains(&cause) {
+            line
+        } else {
+            format!("{line}: {cause}")
+        }
+    })
+}
+
 fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     if let Some(SearchError::<anyhow::Error>::Infeasible { .. }) = cause.downcast_ref() {
         return Some(INFEASIBLE_BUDGET);

@@ -52,7 +52,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             reporter.finish();
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", exit::message(&error));
             exit::code(&error)
         }
     }

@@ -16,6 +16,7 @@ pub mod step;
 pub mod supernet;
 pub mod train;
 
+pub use burn::tensor::Device;
 pub use config::Model;
 pub use supernet::Supernet;
 pub use train::train;

@@ -4,10 +4,13 @@ use proptest::prelude::*;
 
 use super::FusedOps;
 
+/// Of the largest value, or of 1 if all are smaller.
 const TOLERANCE: f32 = 2e-5;
 
 fn worst_difference<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> f32 {
-    (a.inner() - b.inner()).abs().max().into_scalar::<f32>()
+    let (a, b) = (a.inner(), b.inner());
+    let scale = b.clone().abs().max().into_scalar::<f32>().max(1.0);
+    (a - b).abs().max().into_scalar::<f32>() / scale
 }
 
 fn normal<const D: usize>(shape: [usize; D], scale: f64, device: &Device) -> Tensor<D> {
@@ -39,7 +42,7 @@ proptest! {
     }
 
     #[test]
-    fn layer_norm_is_that_of_burn(rows in 1_usize..300, columns in 2_usize..130, scale in 0.5_f64..4.0) {
+    fn layer_norm_is_that_of_burn(rows in 1_usize..300, columns in 8_usize..130, scale in 0.5_f64..4.0) {
         let device = Device::flex().autodiff();
         let x = normal([rows, columns], scale, &device);
         let (gamma, beta) = (normal([columns], 1.0, &device), normal([columns], 1.0, &device));
@@ -52,12 +55,12 @@ proptest! {
             (gamma.grad(&all).expect("gamma has a gradient"), beta.grad(&all).expect("beta has a gradient"))
         };
         let ((our_gamma, our_beta), (burns_gamma, burns_beta)) = (gradients(ours), gradients(burns));
-        prop_assert!(worst_difference(our_gamma, burns_gamma) < 20.0 * TOLERANCE);
-        prop_assert!(worst_difference(our_beta, burns_beta) < 20.0 * TOLERANCE);
+        prop_assert!(worst_difference(our_gamma, burns_gamma) < TOLERANCE);
+        prop_assert!(worst_difference(our_beta, burns_beta) < TOLERANCE);
     }
 
     #[test]
-    fn kernels_equal_the_defaults_of_other_backends(rows in 1_usize..40, columns in 2_usize..90) {
+    fn kernels_equal_the_defaults_of_other_backends(rows in 1_usize..40, columns in 8_usize..90) {
         // Autodiff does not override the backward operations, so there the default expressions run.
         let (flex, composed) = (Device::flex(), Device::flex().autodiff());
         let [x, gradient] = [(); 2].map(|()| Tensor::<2>::random([rows, columns], Distribution::Normal(0.0, 1.0), &flex));
@@ -75,9 +78,8 @@ proptest! {
         let (kernel, default) = (backward(&flex), backward(&composed));
         let tensor = |data: &burn::tensor::TensorData| Tensor::<1>::from_data(data.clone(), &flex);
         let all = |(rows, columns): &([_; 3], [_; 2])| rows.iter().chain(columns).map(tensor).collect::<Vec<_>>();
-        let flat = |t: Tensor<1>| t;
         for (index, (kernel, default)) in all(&kernel).into_iter().zip(all(&default)).enumerate() {
-            prop_assert!(worst_difference(flat(kernel), flat(default)) < 20.0 * TOLERANCE, "result {index}");
+            prop_assert!(worst_difference(kernel, default) < TOLERANCE, "result {index}");
         }
     }
 
