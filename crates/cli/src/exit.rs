@@ -40,7 +40,7 @@ pub(crate) struct BudgetMissed {
 
 /// The exit code of an error: that of the first cause that has one.
 pub(crate) fn code(error: &anyhow::Error) -> ExitCode {
-    ExitCode::from(error.chain().find_map(|cause| code_of(cause)).unwrap_or(FAILURE))
+    ExitCode::from(error.chain().find_map(code_of).unwrap_or(FAILURE))
 }
 
 /// The error and its causes in one line; a cause whose text its error already holds is left out.

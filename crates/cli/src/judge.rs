@@ -3,19 +3,21 @@
 use std::collections::BTreeMap;
 
 use elastic_data::{Images, normalise};
+use elastic_exporter::file_size;
 use elastic_exporter::search::Evaluator;
-use elastic_exporter::{GraphOptions, file_size};
 use elastic_profiler::LatencyModel;
 use elastic_space::budget::Quantity;
 use elastic_space::{Array, Subnet};
 use elastic_trainer::evaluate::accuracy;
 
+use crate::model_file;
 use crate::runs::Run;
 
 /// Costs from the shape and the latency model, accuracy from the shared weights on validation data.
 pub(crate) struct Judge<'a> {
     run: &'a Run,
-    options: GraphOptions,
+    /// `None` is dynamic.
+    batch: Option<usize>,
     latency_model: Option<&'a LatencyModel>,
     images: &'a Array,
     labels: &'a [u8],
@@ -43,13 +45,13 @@ impl Validation {
 impl<'a> Judge<'a> {
     pub(crate) fn new(
         run: &'a Run,
-        options: GraphOptions,
+        batch: Option<usize>,
         latency_model: Option<&'a LatencyModel>,
         validation: &'a Validation,
     ) -> Self {
         Self {
             run,
-            options,
+            batch,
             latency_model,
             images: &validation.images,
             labels: &validation.labels,
@@ -67,7 +69,9 @@ impl Evaluator for Judge<'_> {
             Quantity::Flops => space.cost(subnet).flops() as f64,
             Quantity::Macs => space.cost(subnet).macs as f64,
             Quantity::Params => space.cost(subnet).params as f64,
-            Quantity::FileSize => file_size(space, subnet, &self.options) as f64,
+            Quantity::FileSize => {
+                file_size(space, subnet, &model_file::options(self.run, subnet, self.batch)?) as f64
+            }
             Quantity::Latency => {
                 let model = self.latency_model.ok_or_else(|| {
                     anyhow::anyhow!("a latency budget needs a profiled platform: name one with --platform")

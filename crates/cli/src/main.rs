@@ -4,6 +4,7 @@ mod allocator;
 mod commands;
 mod exit;
 mod judge;
+mod model_file;
 mod platforms;
 mod progress;
 mod proof;

@@ -7,6 +7,8 @@ use elastic_profiler::ProfileFile;
 use elastic_space::platform::{OnnxRuntime, Optimization, Provider, Runtime};
 use elastic_space::{Platform, file};
 
+use crate::runs::known;
+
 /// The folder that is searched after the working folder.
 const PLATFORMS: &str = "platforms";
 /// The folder that `elastic profile` writes to.
@@ -22,7 +24,7 @@ pub(crate) struct NamedPlatform {
 pub(crate) fn read(given: &str) -> anyhow::Result<NamedPlatform> {
     let path = locate(given)?;
     let platform: Platform = file::read_yaml(&path)?;
-    platform.validate().with_context(|| format!("load the platform file {}", path.display()))?;
+    platform.validate().with_context(|| format!("read {}", path.display()))?;
     Ok(NamedPlatform { name: stem(&path), platform })
 }
 
@@ -31,15 +33,20 @@ pub(crate) fn read_profile(given: &str) -> anyhow::Result<ProfileFile> {
     let name = stem(Path::new(given));
     let path = Path::new(PROFILES).join(format!("{name}.json"));
     if !path.exists() {
-        bail!("platform {name} has no profile ({} is missing): run: elastic profile --platform {name}.yaml", path.display());
+        bail!(
+            "platform {name} has no profile ({} is missing): run: elastic profile --platform {name}.yaml",
+            path.display()
+        );
     }
     Ok(ProfileFile::read(&path)?)
 }
 
 /// The names of all platforms that have a profile, in order.
 pub(crate) fn profiled() -> anyhow::Result<Vec<String>> {
-    let entries = std::fs::read_dir(PROFILES)
-        .with_context(|| format!("there is no folder `{PROFILES}` here: run: elastic profile --platform host-1t.yaml"))?;
+    if !Path::new(PROFILES).is_dir() {
+        bail!("there is no folder `{PROFILES}` here: run: elastic profile --platform host-1t.yaml");
+    }
+    let entries = std::fs::read_dir(PROFILES).with_context(|| format!("read {PROFILES}"))?;
     let mut names: Vec<String> = entries
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
@@ -63,8 +70,11 @@ pub(crate) fn onnx_runtime_cpu(threads: usize) -> Runtime {
 }
 
 fn locate(given: &str) -> anyhow::Result<PathBuf> {
-    let with_extension =
-        if given.ends_with(".yaml") || given.ends_with(".yml") { given.to_owned() } else { format!("{given}.yaml") };
+    let with_extension = if given.ends_with(".yaml") || given.ends_with(".yml") {
+        given.to_owned()
+    } else {
+        format!("{given}.yaml")
+    };
     let places = [PathBuf::from(&with_extension), Path::new(PLATFORMS).join(&with_extension)];
     match places.iter().find(|place| place.is_file()) {
         Some(place) => Ok(place.clone()),
@@ -72,19 +82,9 @@ fn locate(given: &str) -> anyhow::Result<PathBuf> {
             "there is no platform file {} or {}; {}",
             places[0].display(),
             places[1].display(),
-            known_platforms()
+            known(PLATFORMS)
         ),
     }
-}
-
-fn known_platforms() -> String {
-    let mut names: Vec<String> = std::fs::read_dir(PLATFORMS)
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| Some(stem(&entry.ok()?.path())))
-        .collect();
-    names.sort();
-    if names.is_empty() { "there is no folder `platforms` here".into() } else { format!("known are {}", names.join(", ")) }
 }
 
 fn stem(path: &Path) -> String {

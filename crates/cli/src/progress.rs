@@ -25,7 +25,8 @@ impl Reporter {
     /// Bars if standard error is a terminal, lines if not, nothing if quiet.
     pub(crate) fn new(quiet: bool, verbose: bool) -> Self {
         let terminal = std::io::stderr().is_terminal();
-        let target = if quiet || !terminal { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+        let target =
+            if quiet || !terminal { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
         Self { bars: MultiProgress::with_draw_target(target), quiet, verbose, terminal }
     }
 
@@ -81,7 +82,8 @@ impl Task {
             && (done >= next || done == total)
             && done > 0
         {
-            eprintln!("{}: {done}/{total} {message}", self.name);
+            let line = format!("{}: {done}/{total} {message}", self.name);
+            eprintln!("{}", line.trim_end());
             self.next_line = Some(done + total.div_ceil(10));
         }
     }

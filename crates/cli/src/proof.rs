@@ -1,6 +1,5 @@
 //! Proof that a model file computes what its supernet computes, and its accuracy on test data.
 
-use anyhow::Context;
 use elastic_data::{load_test, load_training, normalise};
 use elastic_exporter::{Agreement, TOLERANCE, VerifyError};
 use elastic_space::platform::Runtime;
@@ -16,8 +15,6 @@ use crate::runs::Run;
 const COMPARED_IMAGES: usize = 256;
 /// Inputs of one run of a model with dynamic batch.
 const DYNAMIC_BATCH: usize = 64;
-/// The key under which the batch stands in a model's metadata: a number or `dynamic`.
-pub(crate) const BATCH_KEY: &str = "elastic.batch";
 
 /// What was proven of a model.
 #[derive(Debug, Clone, Serialize)]
@@ -61,11 +58,12 @@ fn agree(
     reference: &Array,
     batch: usize,
 ) -> anyhow::Result<Agreement> {
-    let agreement = elastic_exporter::compare(model, runtime, images, reference, batch).map_err(|error| match error {
-        // The inner error tells the exit code apart.
-        VerifyError::Open(error) => anyhow::Error::new(error).context("verify the model"),
-        error => anyhow::Error::new(error),
-    })?;
+    let agreement =
+        elastic_exporter::compare(model, runtime, images, reference, batch).map_err(|error| match error {
+            // The inner error tells the exit code apart.
+            VerifyError::Open(error) => anyhow::Error::new(error).context("verify the model"),
+            error => anyhow::Error::new(error),
+        })?;
     if agreement.holds(TOLERANCE) {
         return Ok(agreement);
     }
@@ -77,15 +75,4 @@ fn agree(
         samples: agreement.samples,
     }
     .into())
-}
-
-/// The batch that a model's metadata tells; `None` is dynamic.
-pub(crate) fn read_batch(text: &str) -> anyhow::Result<Option<usize>> {
-    match text {
-        "dynamic" => Ok(None),
-        number => number
-            .parse()
-            .map(Some)
-            .with_context(|| format!("batch `{number}` is neither a number nor `dynamic`")),
-    }
 }

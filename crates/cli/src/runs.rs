@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use anyhow::{Context, bail};
 use elastic_trainer::Model;
 use elastic_trainer::checkpoint::{self, LoadedSupernet};
+use elastic_trainer::config::ModelError;
 use elastic_trainer::train::RunFolder;
 
 /// The folder that holds one folder a run.
@@ -28,9 +29,7 @@ impl Run {
             Some(folder) => folder.to_owned(),
             None => newest()?,
         });
-        if !folder.0.is_dir() {
-            bail!("{} is no run: there is no such folder (run: elastic train)", folder.0.display());
-        }
+        require_folder(&folder)?;
         if !folder.is_finished() {
             bail!(
                 "{} has no supernet.safetensors: its training has not finished (run: elastic train --out {} --resume)",
@@ -39,7 +38,7 @@ impl Run {
             );
         }
         let config = folder.config();
-        let model = Model::read(&config).with_context(|| format!("read the run's {}", config.display()))?;
+        let model = read_model(&config)?;
         let loaded = checkpoint::load_supernet(&folder.supernet())?;
         if loaded.supernet.space != model.space {
             bail!(
@@ -57,11 +56,51 @@ impl Run {
     }
 }
 
+/// Fails where a run's folder is missing.
+pub(crate) fn require_folder(run: &RunFolder) -> anyhow::Result<()> {
+    if !run.0.is_dir() {
+        bail!("{} is no run: there is no such folder (run: elastic train)", run.0.display());
+    }
+    Ok(())
+}
+
+/// Fails where the model file that a user names is missing.
+pub(crate) fn require_model_file(path: &Path) -> anyhow::Result<()> {
+    if !path.exists() {
+        bail!("there is no model file {}: name one with --model; {}", path.display(), known("models"));
+    }
+    Ok(())
+}
+
+/// What a folder offers, for an error's remedy.
+pub(crate) fn known(folder: &str) -> String {
+    let entries = std::fs::read_dir(folder).into_iter().flatten();
+    let stem = |path: PathBuf| Some(path.file_stem()?.to_string_lossy().into_owned());
+    let mut names: Vec<String> = entries.filter_map(|entry| stem(entry.ok()?.path())).collect();
+    names.sort();
+    if names.is_empty() {
+        format!("there is no folder `{folder}` with files here: cd to the folder that holds it")
+    } else {
+        format!("`{folder}` has {}", names.join(", "))
+    }
+}
+
+/// Reads a model file; every error names it.
+pub(crate) fn read_model(path: &Path) -> anyhow::Result<Model> {
+    Model::read(path).map_err(|error| match error {
+        // It tells the file already.
+        ModelError::Read(error) => anyhow::Error::new(error),
+        error => anyhow::Error::new(error).context(format!("read {}", path.display())),
+    })
+}
+
 /// The finished run whose supernet is the newest.
 fn newest() -> anyhow::Result<PathBuf> {
     let entries = match std::fs::read_dir(RUNS) {
         Ok(entries) => entries,
-        Err(_) => bail!("there is no folder `{RUNS}` here: run `elastic train` first, or name a run with --run"),
+        Err(_) => {
+            bail!("there is no folder `{RUNS}` here: run `elastic train` first, or name a run with --run")
+        }
     };
     let modified = |folder: &PathBuf| -> Option<SystemTime> {
         RunFolder(folder.clone()).supernet().metadata().and_then(|metadata| metadata.modified()).ok()
@@ -71,7 +110,9 @@ fn newest() -> anyhow::Result<PathBuf> {
         .filter_map(|folder| Some((modified(&folder)?, folder)))
         .max()
         .map(|(_, folder)| folder)
-        .with_context(|| format!("no run in `{RUNS}` has finished: run `elastic train`, or `elastic train --resume`"))
+        .with_context(|| {
+            format!("no run in `{RUNS}` has finished: run `elastic train`, or `elastic train --resume`")
+        })
 }
 
 /// The SHA-256 of a text, shortened for names and tables.

@@ -41,7 +41,7 @@ pub enum IdxError {
         /// The file.
         path: PathBuf,
         /// The cause.
-        source: io::Error,
+        reason: io::Error,
     },
     /// Not the magic that belongs there.
     #[error(
@@ -84,7 +84,7 @@ pub fn read_content(path: &Path) -> Result<Vec<u8>, IdxError> {
     let mut content = Vec::new();
     GzDecoder::new(bytes.as_slice())
         .read_to_end(&mut content)
-        .map_err(|source| IdxError::Gzip { path: path.to_owned(), source })?;
+        .map_err(|reason| IdxError::Gzip { path: path.to_owned(), reason })?;
     Ok(content)
 }
 

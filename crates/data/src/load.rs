@@ -34,7 +34,7 @@ pub enum DataError {
     #[error(transparent)]
     Config(#[from] InvalidData),
     /// The folder is not there.
-    #[error("data folder {} does not exist: {REMEDY}", folder.display())]
+    #[error("there is no data folder {}: {REMEDY}", folder.display())]
     MissingFolder {
         /// The folder.
         folder: PathBuf,

@@ -41,7 +41,7 @@ pub struct Loader {
 #[derive(Debug, Error, PartialEq)]
 pub enum InvalidLoader {
     /// Nothing, or more than there is.
-    #[error("batch-size is {batch_size}: it must be 1 to {images}, the number of training images")]
+    #[error("training.batch-size is {batch_size}: it must be 1 to {images}, the number of training images")]
     BatchSize {
         /// What was given.
         batch_size: usize,
@@ -49,7 +49,9 @@ pub enum InvalidLoader {
         images: usize,
     },
     /// The crop could miss the image.
-    #[error("crop-padding is {crop_padding}: it must be below {limit}, the shorter side of an image")]
+    #[error(
+        "training.augmentation.crop-padding is {crop_padding}: it must be below {limit}, the shorter side of an image"
+    )]
     CropPadding {
         /// What was given.
         crop_padding: usize,
@@ -219,15 +221,20 @@ mod tests {
                 0,
                 Augmentation::NONE,
                 plain.clone(),
-                "batch-size is 0: it must be 1 to 20, the number of training images",
+                "training.batch-size is 0: it must be 1 to 20, the number of training images",
             ),
             (
                 21,
                 Augmentation::NONE,
                 plain.clone(),
-                "batch-size is 21: it must be 1 to 20, the number of training images",
+                "training.batch-size is 21: it must be 1 to 20, the number of training images",
             ),
-            (5, padded(4), plain, "crop-padding is 4: it must be below 4, the shorter side of an image"),
+            (
+                5,
+                padded(4),
+                plain,
+                "training.augmentation.crop-padding is 4: it must be below 4, the shorter side of an image",
+            ),
             (
                 5,
                 padded(3),

@@ -81,7 +81,10 @@ fn initialise(path: &std::path::Path) -> Result<ort::environment::Environment, L
 /// What went wrong, without the path that the error around it names already.
 fn reason(error: &ort::LoadDynamicError) -> String {
     match error {
-        ort::LoadDynamicError::Dlopen { error, .. } => error.to_string(),
+        // The error itself says no more than that it failed.
+        ort::LoadDynamicError::Dlopen { error, .. } => {
+            std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string)
+        }
         ort::LoadDynamicError::MissingApi { .. } => "it does not export OrtGetApiBase".to_owned(),
         other => other.to_string(),
     }

@@ -51,7 +51,13 @@ pub enum InvalidBudget {
         /// What was given.
         text: String,
     },
-    /// The unit is missing or not known.
+    /// There is no unit.
+    #[error("budget `{text}` has no unit: add one of {UNITS_TEXT}")]
+    NoUnit {
+        /// What was given.
+        text: String,
+    },
+    /// The unit is not known.
     #[error("budget `{text}` has the unknown unit `{unit}`: use one of {UNITS_TEXT}")]
     Unit {
         /// What was given.
@@ -133,6 +139,9 @@ impl FromStr for Budget {
             .parse()
             .map_err(|_: std::num::ParseFloatError| InvalidBudget::Number { text: text.to_owned() })?;
         let unit = unit.trim();
+        if unit.is_empty() {
+            return Err(InvalidBudget::NoUnit { text: text.to_owned() });
+        }
         let &(_, quantity, scale) = UNITS
             .iter()
             .find(|(name, ..)| *name == unit.to_lowercase())
@@ -203,7 +212,7 @@ mod tests {
         for (text, reason) in [
             ("", "does not begin with a number"),
             ("gflops", "does not begin with a number"),
-            ("2", "unknown unit ``"),
+            ("2", "has no unit"),
             ("2gflop", "unknown unit `gflop`"),
             ("2 parsecs", "unknown unit `parsecs`"),
             ("0ms", "not above zero"),

@@ -31,12 +31,12 @@ pub enum ReadError {
         source: io::Error,
     },
     /// Its YAML is broken or does not fit.
-    #[error("read {}: {source}", path.display())]
+    #[error("read {}: {}", path.display(), plain(reason))]
     Yaml {
         /// The file.
         path: PathBuf,
         /// The cause, with line and column.
-        source: serde_yaml::Error,
+        reason: serde_yaml::Error,
     },
     /// Its JSON is broken or does not fit.
     #[error("read {}: {source}; the file is damaged or from another version: make it anew", path.display())]
@@ -66,7 +66,7 @@ pub fn read_yaml<T: DeserializeOwned>(path: &Path) -> Result<T, ReadError> {
     let bytes = read(path)?;
     let document = serde_yaml::Deserializer::from_slice(&bytes);
     singleton_map_recursive::deserialize(document)
-        .map_err(|source| ReadError::Yaml { path: path.to_owned(), source })
+        .map_err(|reason| ReadError::Yaml { path: path.to_owned(), reason })
 }
 
 /// Reads a JSON file.
@@ -86,9 +86,7 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, ReadError> {
 /// [`WriteError`] with the path; what stood there before is unharmed.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
     let attempt = || {
-        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        std::fs::create_dir_all(folder)?;
-        let mut temporary = tempfile::Builder::new().prefix(".elastic-").tempfile_in(folder)?;
+        let mut temporary = temporary_beside(path)?;
         temporary.write_all(bytes)?;
         temporary.as_file().sync_all()?;
         make_readable(temporary.as_file())?;
@@ -96,6 +94,16 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
         Ok(())
     };
     attempt().map_err(|source| WriteError { path: path.to_owned(), source })
+}
+
+/// Makes the folder of a file that is written later and sees whether files can be written there: before
+/// long work, not after it.
+///
+/// # Errors
+///
+/// [`WriteError`] with the path of the file.
+pub fn prepare_folder_of(path: &Path) -> Result<(), WriteError> {
+    temporary_beside(path).map(drop).map_err(|source| WriteError { path: path.to_owned(), source })
 }
 
 /// Writes a value as indented JSON, in the manner of [`write()`].
@@ -125,6 +133,39 @@ pub fn write_yaml<T: Serialize>(path: &Path, value: &T) -> Result<(), WriteError
 /// The SHA-256 of some bytes in lowercase hexadecimal.
 pub fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What serde says, without the names of Rust's types.
+fn plain(reason: &serde_yaml::Error) -> String {
+    let mut text = reason.to_string();
+    for (rust, words) in [
+        ("expected usize", "expected a whole number, at least 0"),
+        ("expected u64", "expected a whole number, at least 0"),
+        ("expected f32", "expected a number"),
+        ("expected f64", "expected a number"),
+        ("expected a boolean", "expected true or false"),
+        ("expected a sequence", "expected a list"),
+    ] {
+        text = text.replace(rust, words);
+    }
+    match text.split_once("expected struct ") {
+        Some((before, after)) => {
+            let name = after.find(' ').unwrap_or(after.len());
+            format!("{before}expected a map{}", &after[name..])
+        }
+        None => text,
+    }
+}
+
+fn temporary_beside(path: &Path) -> io::Result<tempfile::NamedTempFile> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if folder.exists() && !folder.is_dir() {
+        // The system would say that the file exists.
+        let reason = format!("{} is a file, not a folder", folder.display());
+        return Err(io::Error::new(io::ErrorKind::NotADirectory, reason));
+    }
+    std::fs::create_dir_all(folder)?;
+    tempfile::Builder::new().prefix(".elastic-").tempfile_in(folder)
 }
 
 /// A temporary file is private to its owner; a finished one has the usual rights.

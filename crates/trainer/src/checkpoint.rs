@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use burn::optim::ModuleOptimizer;
 use burn::tensor::{Bytes, Device};
 use elastic_space::file::{self, ReadError, WriteError};
+use elastic_space::search_space::InvalidSpace;
 use elastic_space::{Array, SearchSpace, Weights};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
@@ -62,6 +63,14 @@ pub enum LoadError {
         /// The schema that was looked for.
         expected: &'static str,
     },
+    /// Its search space breaks a rule.
+    #[error("read {}: {source}; the file is damaged or from another version: train again", path.display())]
+    Space {
+        /// The file.
+        path: PathBuf,
+        /// The rule.
+        source: InvalidSpace,
+    },
     /// Its tensors do not fit.
     #[error("read {}: {source}", path.display())]
     Fit {
@@ -71,7 +80,7 @@ pub enum LoadError {
         source: FitError,
     },
     /// The optimizer's state cannot be decoded.
-    #[error("read {}: the optimizer's state is damaged: {reason}", path.display())]
+    #[error("read {}: the optimizer's state is damaged: {reason}; begin the run anew with another --out", path.display())]
     Optimizer {
         /// The file.
         path: PathBuf,
@@ -133,6 +142,7 @@ pub fn load_supernet(path: &Path) -> Result<LoadedSupernet, LoadError> {
     let bytes = file::read(path)?;
     let tensors = parse(path, &bytes)?;
     let header: SupernetHeader = header(path, &bytes, SUPERNET_SCHEMA)?;
+    check(path, &header.space)?;
     let supernet = Supernet::from_weights(header.space, &weights(&tensors))
         .map_err(|source| LoadError::Fit { path: path.to_owned(), source })?;
     Ok(LoadedSupernet { supernet, sha256: file::sha256(&bytes) })
@@ -164,6 +174,7 @@ pub fn load_state(path: &Path, device: &Device) -> Result<TrainingState, LoadErr
     let bytes = file::read(path)?;
     let tensors = parse(path, &bytes)?;
     let StateHeader { step, model, .. } = header(path, &bytes, STATE_SCHEMA)?;
+    check(path, &model.space)?;
     let fresh = Supernet::new(model.space.clone(), model.seed(), device);
     let network = parameters::replace(fresh.network, &weights(&tensors))
         .map_err(|source| LoadError::Fit { path: path.to_owned(), source })?;
@@ -187,7 +198,9 @@ fn save(path: &Path, weights: &Weights, optimizer: Option<&[u8]>, header: &str) 
         .collect();
     let mut views = bytes
         .iter()
-        .map(|(name, array, bytes)| Ok((name.as_str(), TensorView::new(Dtype::F32, array.shape.clone(), bytes)?)))
+        .map(|(name, array, bytes)| {
+            Ok((name.as_str(), TensorView::new(Dtype::F32, array.shape.clone(), bytes)?))
+        })
         .collect::<Result<Vec<_>, SafeTensorError>>()?;
     if let Some(optimizer) = optimizer {
         views.push((OPTIMIZER_TENSOR, TensorView::new(Dtype::U8, vec![optimizer.len()], optimizer)?));
@@ -200,11 +213,16 @@ fn parse<'a>(path: &Path, bytes: &'a [u8]) -> Result<SafeTensors<'a>, LoadError>
     SafeTensors::deserialize(bytes).map_err(|source| LoadError::Damaged { path: path.to_owned(), source })
 }
 
-fn header<T: serde::de::DeserializeOwned>(path: &Path, bytes: &[u8], schema: &'static str) -> Result<T, LoadError> {
+fn header<T: serde::de::DeserializeOwned>(
+    path: &Path,
+    bytes: &[u8],
+    schema: &'static str,
+) -> Result<T, LoadError> {
     let foreign = || LoadError::Foreign { path: path.to_owned(), expected: schema };
     let (_, metadata) = SafeTensors::read_metadata(bytes)
         .map_err(|source| LoadError::Damaged { path: path.to_owned(), source })?;
-    let text = metadata.metadata().as_ref().and_then(|entries| entries.get(METADATA_KEY)).ok_or_else(foreign)?;
+    let text =
+        metadata.metadata().as_ref().and_then(|entries| entries.get(METADATA_KEY)).ok_or_else(foreign)?;
     let value: serde_json::Value = serde_json::from_str(text).map_err(|_: serde_json::Error| foreign())?;
     if value["schema"] != schema {
         return Err(foreign());
@@ -213,12 +231,18 @@ fn header<T: serde::de::DeserializeOwned>(path: &Path, bytes: &[u8], schema: &'s
         .map_err(|source| LoadError::Read(ReadError::Json { path: path.to_owned(), source }))
 }
 
+/// A supernet can only be made of a search space that holds to its rules.
+fn check(path: &Path, space: &SearchSpace) -> Result<(), LoadError> {
+    space.validate().map_err(|source| LoadError::Space { path: path.to_owned(), source })
+}
+
 fn weights(tensors: &SafeTensors<'_>) -> Weights {
     tensors
         .iter()
         .filter(|(name, view)| *name != OPTIMIZER_TENSOR && view.dtype() == Dtype::F32)
         .map(|(name, view)| {
-            let data = view.data().as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+            let data =
+                view.data().as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
             (name.to_owned(), Array { shape: view.shape().to_vec(), data })
         })
         .collect()

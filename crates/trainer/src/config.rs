@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use elastic_data::{Augmentation, DataConfig};
+use elastic_data::{Augmentation, DataConfig, InvalidData};
 use elastic_space::file::{self, ReadError};
 use elastic_space::search_space::{InvalidSpace, NotInSpace};
 use elastic_space::{Sampling, SearchSpace, Seed, Subnet};
@@ -134,6 +134,9 @@ pub enum ModelError {
     /// The search space breaks a rule.
     #[error(transparent)]
     Space(#[from] InvalidSpace),
+    /// The data's description breaks a rule.
+    #[error(transparent)]
+    Data(#[from] InvalidData),
     /// A named subnet is not in the space.
     #[error("subnets.{name}: {source}")]
     Subnet {
@@ -190,6 +193,7 @@ impl Model {
             return Err(ModelError::Schema { found: self.schema.clone() });
         }
         self.space.validate()?;
+        self.data.validate()?;
         for (name, subnet) in &self.subnets {
             if ["largest", "smallest"].contains(&name.as_str()) {
                 return Err(ModelError::TakenName { name: name.clone() });
@@ -225,7 +229,12 @@ impl Training {
         let counts = [
             ("steps", self.steps, 1, at_least_one),
             ("batch-size", self.batch_size as u64, 1, at_least_one),
-            ("subnets", self.subnets as u64, fixed.max(1), "at least 1 and at least the number of fixed subnets"),
+            (
+                "subnets",
+                self.subnets as u64,
+                fixed.max(1),
+                "at least 1 and at least the number of fixed subnets",
+            ),
             ("evaluate-every", self.evaluate_every, 1, at_least_one),
             ("evaluate-images", self.evaluate_images as u64, 1, at_least_one),
             ("checkpoint-every", self.checkpoint_every, 1, at_least_one),
@@ -239,7 +248,12 @@ impl Training {
         let share = |v: f64| (0.0..1.0).contains(&v);
         let (above_zero, below_one) = ("above 0", "at least 0 and below 1");
         let numbers = [
-            ("optimizer.learning-rate", optimizer.learning_rate, positive(optimizer.learning_rate), above_zero),
+            (
+                "optimizer.learning-rate",
+                optimizer.learning_rate,
+                positive(optimizer.learning_rate),
+                above_zero,
+            ),
             (
                 "optimizer.final-learning-rate",
                 optimizer.final_learning_rate,
@@ -269,7 +283,9 @@ impl Training {
             ),
         ];
         match numbers.into_iter().find(|(_, _, holds, _)| !holds) {
-            Some((field, value, _, range)) => Err(ModelError::Range { field, value: value.to_string(), range }),
+            Some((field, value, _, range)) => {
+                Err(ModelError::Range { field, value: value.to_string(), range })
+            }
             None => Ok(()),
         }
     }

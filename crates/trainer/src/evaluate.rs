@@ -34,8 +34,7 @@ pub fn accuracy(supernet: &Supernet, subnet: &Subnet, images: &Array, labels: &[
 /// - logits: `[labels, classes]`
 fn correct(logits: &Array, labels: &[u8]) -> usize {
     let rows = logits.data.chunks(logits.shape[1]);
-    let top = |row: &[f32]| {
-        row.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).map_or(0, |(index, _)| index)
-    };
+    let top =
+        |row: &[f32]| row.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).map_or(0, |(index, _)| index);
     rows.zip(labels).filter(|(row, label)| top(row) == usize::from(**label)).count()
 }

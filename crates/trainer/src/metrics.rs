@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub enum Record {
-    /// The steps since the last such line.
+    /// The steps since the last such line, or since the run was resumed.
     Train {
         /// Steps done so far.
         step: u64,

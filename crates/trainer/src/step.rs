@@ -62,7 +62,9 @@ pub fn gradients(
         }
         let targets = match soft {
             // Cross-entropy is linear in its targets, so the mixture of both losses is one loss.
-            Some((soft, distillation)) => targets.clone() * (1.0 - distillation.weight) + soft * distillation.weight,
+            Some((soft, distillation)) => {
+                targets.clone() * (1.0 - distillation.weight) + soft * distillation.weight
+            }
             None => targets.clone(),
         };
         let loss = cross_entropy(logits, targets);

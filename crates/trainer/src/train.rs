@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use burn::optim::ModuleOptimizer;
 use burn::tensor::Device;
-use elastic_data::{InvalidLoader, Loader, Splits, normalise};
+use elastic_data::{Images, InvalidLoader, Loader, Splits, normalise};
 use elastic_space::file::{self, WriteError};
 use elastic_space::random::Purpose;
 use elastic_space::{Array, Subnet};
@@ -18,6 +18,7 @@ use crate::config::Model;
 use crate::evaluate::accuracy;
 use crate::metrics::{MetricsLog, Record};
 use crate::optimizer::{adamw, norm, scaled};
+use crate::parameters;
 use crate::schedule::learning_rate;
 use crate::step::{self, NotFinite};
 use crate::supernet::Supernet;
@@ -93,7 +94,9 @@ pub enum TrainError {
         difference: &'static str,
     },
     /// A loss is no number.
-    #[error("step {step}: {source}; lower optimizer.learning-rate or set clip-gradient-norm (the last checkpoint is kept)")]
+    #[error(
+        "step {step}: {source}; lower optimizer.learning-rate or set clip-gradient-norm (the last checkpoint is kept)"
+    )]
     Diverged {
         /// The step, counted from 1.
         step: u64,
@@ -111,6 +114,14 @@ pub enum TrainError {
         norm: f64,
         /// The subnets of the step.
         subnets: String,
+    },
+    /// A weight is no number after the update.
+    #[error("step {step}: tensor {tensor} holds numbers that are not finite; lower optimizer.learning-rate (the last checkpoint is kept)")]
+    WeightsDiverged {
+        /// The step, counted from 1.
+        step: u64,
+        /// The first such tensor.
+        tensor: String,
     },
     /// The recipe does not fit the data.
     #[error(transparent)]
@@ -170,11 +181,19 @@ pub fn train(
     observe: &mut dyn FnMut(Event<'_>),
 ) -> Result<Outcome, TrainError> {
     let device = Device::flex().autodiff();
+    // Before anything is written: a recipe that does not fit the data leaves no run behind.
+    let loader = Loader::new(
+        data.train,
+        model.seed(),
+        model.training.batch_size,
+        model.training.augmentation,
+        model.data.normalisation(),
+    )?;
     let state = match start {
         Start::Fresh => begin(model, folder, &device)?,
         Start::Resume => resume(model, folder, &device)?,
     };
-    Trainer::new(model, data, folder, state, device)?.run(stop, observe)
+    Trainer::new(model, loader, &data.validation, folder, state, device)?.run(stop, observe)
 }
 
 fn begin(model: &Model, folder: &RunFolder, device: &Device) -> Result<TrainingState, TrainError> {
@@ -225,15 +244,16 @@ struct Trainer<'a> {
 impl<'a> Trainer<'a> {
     fn new(
         model: &'a Model,
-        data: Splits,
+        loader: Loader,
+        validation: &Images,
         folder: &'a RunFolder,
         state: TrainingState,
         device: Device,
     ) -> Result<Self, TrainError> {
         let training = &model.training;
-        let images = training.evaluate_images.min(data.validation.len());
-        let normalisation = model.data.normalisation();
-        let validation = normalise(&normalisation, &data.validation, 0..images);
+        let images = training.evaluate_images.min(validation.len());
+        let validation_labels = validation.labels[..images].to_vec();
+        let validation = normalise(&model.data.normalisation(), validation, 0..images);
         Ok(Self {
             model,
             folder,
@@ -241,18 +261,12 @@ impl<'a> Trainer<'a> {
             supernet: state.supernet,
             optimizer: state.optimizer,
             step: state.step,
-            loader: Loader::new(
-                data.train,
-                model.seed(),
-                training.batch_size,
-                training.augmentation,
-                normalisation,
-            )?,
+            loader,
             log: MetricsLog::open(&folder.metrics(), state.step)?,
             named: model.named_subnets(),
             random: evaluation_subnets(model),
             validation,
-            validation_labels: data.validation.labels[..images].to_vec(),
+            validation_labels,
         })
     }
 
@@ -267,9 +281,9 @@ impl<'a> Trainer<'a> {
             let last = self.step == training.steps;
             if last || self.step.is_multiple_of(training.evaluate_every) {
                 let throughput = window.record(self.model, self.step, gradient_norm);
-                self.record(throughput, observe)?;
+                self.record(&throughput, observe)?;
                 let evaluation = self.evaluate();
-                self.record(evaluation, observe)?;
+                self.record(&evaluation, observe)?;
                 window = Window::default();
             }
             let stopped = stop.load(Ordering::Relaxed) && !last;
@@ -319,14 +333,21 @@ impl<'a> Trainer<'a> {
         }
     }
 
-    fn record(&mut self, record: Record, observe: &mut dyn FnMut(Event<'_>)) -> Result<(), TrainError> {
-        self.log.append(&record)?;
-        observe(Event::Logged(&record));
+    fn record(&mut self, record: &Record, observe: &mut dyn FnMut(Event<'_>)) -> Result<(), TrainError> {
+        self.log.append(record)?;
+        observe(Event::Logged(record));
         Ok(())
     }
 
-    fn save(&self) -> Result<(), SaveError> {
-        checkpoint::save_state(&self.folder.checkpoint(), &self.supernet, &self.optimizer, self.model, self.step)
+    /// Writes the checkpoint, unless the last update has spoiled a weight: after the last step no loss
+    /// would tell.
+    fn save(&self) -> Result<(), TrainError> {
+        let weights = parameters::collect(&self.supernet.network);
+        if let Some((tensor, _)) = weights.iter().find(|(_, array)| array.data.iter().any(|v| !v.is_finite())) {
+            return Err(TrainError::WeightsDiverged { step: self.step, tensor: tensor.clone() });
+        }
+        checkpoint::save_state(&self.folder.checkpoint(), &self.supernet, &self.optimizer, self.model, self.step)?;
+        Ok(())
     }
 }
 

@@ -31,7 +31,11 @@ impl Doctor {
         let mut findings = library_findings();
         findings.push(tract());
         findings.extend(host());
-        findings.push(data_set("data: bundled", "data/fashion-mnist-small", "git checkout -- data/fashion-mnist-small"));
+        findings.push(data_set(
+            "data: bundled",
+            "data/fashion-mnist-small",
+            "git checkout -- data/fashion-mnist-small",
+        ));
         findings.push(data_set("data: full", "data/fashion-mnist", "elastic data fetch fashion-mnist"));
         findings.push(folder("models", "models/vit-fashion.yaml"));
         findings.push(folder("platforms", "platforms/host-1t.yaml"));
@@ -53,7 +57,9 @@ fn library_findings() -> Vec<Finding> {
             let name = found("ONNX Runtime", format!("{} ({})", file.path.display(), origin(file.origin)));
             let version = match library::version(&file) {
                 Ok(version) if version == PINNED_VERSION => found("  version", version),
-                Ok(version) => found("  version", format!("{version} (elastic is tested with {PINNED_VERSION})")),
+                Ok(version) => {
+                    found("  version", format!("{version} (elastic is tested with {PINNED_VERSION})"))
+                }
                 Err(error) => missing("  version", error.to_string()),
             };
             let providers = match library::providers(&file) {
@@ -110,7 +116,8 @@ fn data_set(thing: &'static str, path: &'static str, remedy: &'static str) -> Fi
 
 fn folder(thing: &'static str, path: &'static str) -> Finding {
     let found = Path::new(path).exists();
-    let detail = if found { path.to_owned() } else { format!("{path} is missing: this is not the project's folder") };
+    let detail =
+        if found { path.to_owned() } else { format!("{path} is missing: this is not the project's folder") };
     Finding { thing, found, detail, remedy: (!found).then_some("cd to the folder of the repository") }
 }
 

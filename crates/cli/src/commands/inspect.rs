@@ -10,6 +10,7 @@ use elastic_trainer::Model;
 use elastic_trainer::train::RunFolder;
 use serde::Serialize;
 
+use crate::runs::{read_model, require_folder, require_model_file};
 use crate::table::{self, Format};
 
 /// Show the search space and what its subnets cost.
@@ -53,8 +54,17 @@ struct Row {
 
 impl Inspect {
     pub(crate) fn run(self, format: Format) -> anyhow::Result<()> {
-        let path = self.run.map_or(self.model, |run| RunFolder(run).config());
-        let report = report(&Model::read(&path)?);
+        let path = match self.run.map(RunFolder) {
+            Some(run) => {
+                require_folder(&run)?;
+                run.config()
+            }
+            None => {
+                require_model_file(&self.model)?;
+                self.model
+            }
+        };
+        let report = report(&read_model(&path)?);
         match format {
             Format::Json => table::print_json(&report),
             Format::Table => {
@@ -71,7 +81,11 @@ fn report(model: &Model) -> Report {
         class_names: model.data.class_names.clone(),
         metadata: Default::default(),
     };
-    let slot = |slot: elastic_space::Slot| Slot { name: slot.name, dimension: slot.dimension, choices: slot.choices.len() };
+    let slot = |slot: elastic_space::Slot| Slot {
+        name: slot.name,
+        dimension: slot.dimension,
+        choices: slot.choices.len(),
+    };
     let row = |(name, subnet): (String, Subnet)| {
         let cost = model.space.cost(&subnet);
         let file_bytes = file_size(&model.space, &subnet, &options);

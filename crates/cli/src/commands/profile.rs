@@ -6,8 +6,9 @@ use anyhow::bail;
 use clap::Args;
 use elastic_exporter::{Batch, GraphOptions, build};
 use elastic_profiler::{Candidate, ProfileFile, ProfileRequest, check_identity, profile};
+use elastic_space::budget::Quantity;
 use elastic_space::random::Purpose;
-use elastic_space::{Seed, Subnet};
+use elastic_space::{Seed, Subnet, file};
 
 use crate::platforms::{self, NamedPlatform, PROFILES};
 use crate::progress::Reporter;
@@ -50,6 +51,8 @@ impl Profile {
         if count < 2 {
             bail!("--subnets is {count}: a latency model needs at least 2");
         }
+        let path = self.out.unwrap_or_else(|| Path::new(PROFILES).join(format!("{name}.json")));
+        file::prepare_folder_of(&path)?;
         let candidates = candidates(&run, count, seed, platform.batch)?;
         reporter.say(&format!(
             "profiling {} subnets of {} on {name} ({})",
@@ -68,7 +71,6 @@ impl Profile {
         let mut task = reporter.task("profile", 0);
         let profile = profile(&request, &mut |done, total| task.at(done as u64, total as u64, ""))?;
         drop(task);
-        let path = self.out.unwrap_or_else(|| Path::new(PROFILES).join(format!("{name}.json")));
         profile.write(&path)?;
         warn(&profile, reporter);
         match format {
@@ -125,12 +127,12 @@ fn print(profile: &ProfileFile, path: &Path) {
                 format!("{:.1}", m.latency.p50_us),
                 m.latency.p90_us.map_or_else(String::new, |p90| format!("{p90:.1}")),
                 format!("{:.3}", m.latency.ratio_to_reference),
-                format!("{:.2}", profile.space.cost(&m.subnet).macs as f64 / 1e6),
+                Quantity::Macs.format(profile.space.cost(&m.subnet).macs as f64),
                 m.subnet.to_string(),
             ]
         })
         .collect();
-    table::print(&["p50 us", "p90 us", "ratio", "MMACs", "subnet"], &rows);
+    table::print(&["p50 us", "p90 us", "ratio", "MACs", "subnet"], &rows);
     let (environment, cv) = (&profile.environment, &profile.latency_model.cv);
     println!(
         "\n{} on {}, {} x {}",

@@ -13,7 +13,7 @@ use elastic_trainer::metrics::Record;
 use elastic_trainer::train::{Event, Outcome, RunFolder, Start, train};
 
 use crate::progress::Reporter;
-use crate::runs::RUNS;
+use crate::runs::{RUNS, read_model, require_model_file};
 use crate::table::{self, Format, percent};
 
 /// Exit code after Ctrl-C, as shells have it.
@@ -51,7 +51,7 @@ impl Train {
         let folder = RunFolder(self.out.clone().unwrap_or_else(|| default_folder(&self.model)));
         let model = self.resolve(&folder)?;
         if folder.is_finished() {
-            let finished = Model::read(&folder.config())?;
+            let finished = read_model(&folder.config())?;
             if finished != model {
                 bail!(
                     "{} holds a finished run with another configuration: choose another --out, or remove the folder",
@@ -69,7 +69,7 @@ impl Train {
         reporter.say(&format!(
             "training {} subnets of {} on {} images ({} for validation) into {}",
             model.training.subnets,
-            self.model.display(),
+            self.source(&folder).display(),
             data.train.len(),
             data.validation.len(),
             folder.0.display()
@@ -101,11 +101,19 @@ impl Train {
         }
     }
 
-    /// The model file with the flags applied; a run that is resumed is its own model file.
-    fn resolve(&self, folder: &RunFolder) -> anyhow::Result<Model> {
+    /// The file that describes the model: a run that is resumed is its own model file.
+    fn source(&self, folder: &RunFolder) -> PathBuf {
         let config = folder.config();
-        let path = if self.resume && config.exists() { &config } else { &self.model };
-        let mut model = Model::read(path).with_context(|| format!("load the model file {}", path.display()))?;
+        if self.resume && config.exists() { config } else { self.model.clone() }
+    }
+
+    /// The model with the flags applied.
+    fn resolve(&self, folder: &RunFolder) -> anyhow::Result<Model> {
+        let path = self.source(folder);
+        if path == self.model {
+            require_model_file(&path)?;
+        }
+        let mut model = read_model(&path)?;
         if let Some(data) = &self.data {
             model.data.idx.clone_from(data);
         }
@@ -130,9 +138,15 @@ fn describe(record: &Record) -> String {
             "step {step}: loss {loss:.3}, {images_per_second:.0} images/s, {subnet_updates_per_second:.1} subnet-updates/s"
         ),
         Record::Validation { step, accuracy, random_accuracy, .. } => {
-            let named: Vec<String> = accuracy.iter().map(|(name, value)| format!("{name} {}", percent(*value))).collect();
+            let named: Vec<String> =
+                accuracy.iter().map(|(name, value)| format!("{name} {}", percent(*value))).collect();
             let mean = random_accuracy.iter().sum::<f64>() / random_accuracy.len().max(1) as f64;
-            format!("step {step}: validation {}, mean of {} random {}", named.join(", "), random_accuracy.len(), percent(mean))
+            format!(
+                "step {step}: validation {}, mean of {} random {}",
+                named.join(", "),
+                random_accuracy.len(),
+                percent(mean)
+            )
         }
     }
 }
@@ -149,7 +163,9 @@ fn summarise(folder: &RunFolder, format: Format) -> anyhow::Result<()> {
     }
     let mut rows: Vec<Vec<String>> =
         accuracy.iter().map(|(name, value)| vec![name.clone(), percent(*value)]).collect();
-    rows.extend(random_accuracy.iter().enumerate().map(|(i, value)| vec![format!("random {i}"), percent(*value)]));
+    rows.extend(
+        random_accuracy.iter().enumerate().map(|(i, value)| vec![format!("random {i}"), percent(*value)]),
+    );
     table::print(&["subnet", &format!("accuracy on {images} validation images after step {step}")], &rows);
     println!("\nsupernet: {}", folder.supernet().display());
     Ok(())

@@ -7,9 +7,9 @@ use clap::Args;
 use elastic_exporter::read_metadata;
 use elastic_space::{Subnet, file};
 
-use crate::commands::export::{CHECKPOINT_KEY, SUBNET_KEY};
+use crate::model_file::{BATCH_KEY, BatchSize, CHECKPOINT_KEY, SUBNET_KEY};
 use crate::progress::Reporter;
-use crate::proof::{self, BATCH_KEY, Proof};
+use crate::proof::{self, Proof};
 use crate::runs::{Run, short_hash};
 use crate::table::{self, Format, percent};
 
@@ -29,16 +29,18 @@ pub(crate) struct Verify {
 impl Verify {
     pub(crate) fn run(self, reporter: &Reporter, format: Format) -> anyhow::Result<()> {
         let model = file::read(&self.file)?;
-        let metadata =
-            read_metadata(&model).with_context(|| format!("{} is no ONNX model of elastic", self.file.display()))?;
+        let metadata = read_metadata(&model)
+            .with_context(|| format!("{} is no ONNX model of elastic", self.file.display()))?;
         let entry = |key: &str| {
-            metadata
-                .get(key)
-                .with_context(|| format!("{} has no metadata `{key}`: `elastic export` writes it", self.file.display()))
+            metadata.get(key).with_context(|| {
+                format!("{} has no metadata `{key}`: `elastic export` writes it", self.file.display())
+            })
         };
         let subnet: Subnet = serde_json::from_str(entry(SUBNET_KEY)?)
             .with_context(|| format!("{}: metadata `{SUBNET_KEY}` is damaged", self.file.display()))?;
-        let batch = proof::read_batch(entry(BATCH_KEY)?)?;
+        let BatchSize(batch) = entry(BATCH_KEY)?
+            .parse()
+            .with_context(|| format!("{}: metadata `{BATCH_KEY}` is damaged", self.file.display()))?;
         let run = Run::open(self.run.as_deref())?;
         let made_from = entry(CHECKPOINT_KEY)?;
         if *made_from != run.loaded.sha256 {

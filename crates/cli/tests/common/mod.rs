@@ -108,7 +108,10 @@ impl Bench {
             let platform = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../platforms/{name}.yaml"));
             let text = fs::read_to_string(platform).expect("the platform files are in the repository");
             let text = replaced(&text, "subnets: 24", "subnets: 4");
-            bench.write(&format!("platforms/{name}.yaml"), &replaced(&text, "min-samples: 200", "min-samples: 16"));
+            bench.write(
+                &format!("platforms/{name}.yaml"),
+                &replaced(&text, "min-samples: 200", "min-samples: 16"),
+            );
         }
         bench
     }
@@ -209,11 +212,13 @@ impl Bench {
 
 /// Fails where the real ONNX Runtime library is not found, with what to do.
 pub(crate) fn require_library() {
-    let found = Bench { folder: TempDir::new().expect("a temporary folder can be made") }.succeed_json("doctor");
+    let found =
+        Bench { folder: TempDir::new().expect("a temporary folder can be made") }.succeed_json("doctor");
     let things = found.as_array().expect("doctor prints a list");
     for name in ["ONNX Runtime", "  version", "  providers"] {
         let thing = things.iter().find(|thing| thing["thing"] == name);
-        let thing = thing.unwrap_or_else(|| panic!("these tests run the real ONNX Runtime; run: elastic runtime install"));
+        let thing = thing
+            .unwrap_or_else(|| panic!("these tests run the real ONNX Runtime; run: elastic runtime install"));
         assert!(
             thing["found"] == true,
             "these tests run the real ONNX Runtime, and it is not found ({}); run: elastic runtime install",

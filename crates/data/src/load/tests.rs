@@ -82,7 +82,7 @@ fn folders_that_are_refused() {
     const REMEDY: &str = "get the full set with `elastic data fetch fashion-mnist`, or set data.idx to the bundled \
                           data/fashion-mnist-small";
     let rows: [(&str, Change, String); 13] = [
-        ("no folder", |f, _| fs::remove_dir_all(f).expect("it is there"), format!("data folder DIR does not exist: {REMEDY}")),
+        ("no folder", |f, _| fs::remove_dir_all(f).expect("it is there"), format!("there is no data folder DIR: {REMEDY}")),
         (
             "no file",
             |f, _| fs::remove_file(f.join("train-labels-idx1-ubyte.gz")).expect("it is there"),

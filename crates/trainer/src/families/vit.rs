@@ -78,9 +78,10 @@ impl Vit {
         let embed = largest(&space.embed_dim);
         let inner = largest(&space.heads.choices) * space.head_dim;
         let hidden = largest(&space.mlp_width.choices);
-        let patch_embed = PatchEmbedding { proj: ElasticLinear::new(space.patch_values(), embed, device, rng) };
-        let cls_token = (space.pooling == Pooling::ClassToken)
-            .then(|| param(small_normal([1, 1, embed], rng), device));
+        let patch_embed =
+            PatchEmbedding { proj: ElasticLinear::new(space.patch_values(), embed, device, rng) };
+        let cls_token =
+            (space.pooling == Pooling::ClassToken).then(|| param(small_normal([1, 1, embed], rng), device));
         let pos_embed = param(small_normal([1, space.tokens(), embed], rng), device);
         let blocks = (0..space.layers())
             .map(|_| Block {

@@ -31,7 +31,7 @@ impl ElasticLinear {
     /// - weight: `[inputs, outputs]`
     /// - bias: `[outputs]`
     pub fn slice(&self, inputs: usize, outputs: usize) -> (Tensor<2>, Tensor<1>) {
-        (self.weight.val().slice([0..inputs, 0..outputs]), self.bias.val().slice([0..outputs]))
+        (self.weight.val().slice([0..inputs, 0..outputs]), self.bias.val().narrow(0, 0, outputs))
     }
 
     /// Runs on the first `outputs` features out; the features in are those of `x`.

@@ -27,7 +27,7 @@ impl ElasticLayerNorm {
 
     /// Scale and shift of the first `features`, both `[features]`.
     pub fn slice(&self, features: usize) -> (Tensor<1>, Tensor<1>) {
-        (self.weight.val().slice([0..features]), self.bias.val().slice([0..features]))
+        (self.weight.val().narrow(0, 0, features), self.bias.val().narrow(0, 0, features))
     }
 
     /// Normalises each row.

@@ -1,0 +1,121 @@
+//! `elastic export`
+
+mod job;
+mod report;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use anyhow::bail;
+use clap::Args;
+use elastic_data::load_training;
+use elastic_profiler::ProfileFile;
+use elastic_space::budget::Quantity;
+use elastic_space::{Budget, file};
+
+use crate::judge::Validation;
+use crate::model_file::BatchSize;
+use crate::platforms;
+use crate::progress::Reporter;
+use crate::runs::Run;
+use crate::table::{self, Format};
+
+use job::Job;
+
+/// Search the best subnet under budgets and write it as ONNX, verified.
+///
+/// Accuracy is measured on validation data with the shared weights; the search is an evolution with a
+/// seed. With a platform its latency model guides the search, and the winner is measured on the device
+/// before it is written: if it misses a latency budget, the next candidate is taken. Written to the
+/// output folder: <name>.onnx and <name>.json. A budget that even the smallest subnet misses is an
+/// error (exit code 3).
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    /// A limit: number and unit (mflops gflops, mmacs gmacs, kparams mparams, KB MB, us ms). Repeatable.
+    #[arg(long, required = true)]
+    budget: Vec<Budget>,
+    /// A platform that `elastic profile` has measured; one model is written for each. Repeatable.
+    #[arg(long, conflicts_with = "all_platforms")]
+    platform: Vec<String>,
+    /// One model for every platform that has a profile.
+    #[arg(long)]
+    all_platforms: bool,
+    /// Folder of a finished run [default: the newest in runs/].
+    #[arg(long)]
+    run: Option<PathBuf>,
+    /// Folder to write to.
+    #[arg(long, default_value = "exports")]
+    out: PathBuf,
+    /// Inputs of one run of the model: a number, or `dynamic`.
+    #[arg(long, default_value = "1")]
+    batch: BatchSize,
+    /// Accuracies that each search may measure.
+    #[arg(long, default_value_t = 200)]
+    evaluations: usize,
+    /// Subnets of one generation.
+    #[arg(long, default_value_t = 32)]
+    population: usize,
+    /// Validation images that the search uses, at most.
+    #[arg(long, default_value_t = 2000)]
+    images: usize,
+    /// Seed of the search [default: the run's].
+    #[arg(long)]
+    seed: Option<u64>,
+}
+
+impl Export {
+    pub(crate) fn run(self, reporter: &Reporter, format: Format) -> anyhow::Result<()> {
+        for (flag, value, least) in [
+            ("--evaluations", self.evaluations, 1),
+            ("--population", self.population, 2),
+            ("--images", self.images, 1),
+        ] {
+            if value < least {
+                bail!("{flag} is {value}: it must be at least {least}");
+            }
+        }
+        let batch = self.batch.0;
+        let profiles = self.profiles()?;
+        if profiles.is_empty() && self.budget.iter().any(|budget| budget.quantity == Quantity::Latency) {
+            bail!(
+                "a latency budget needs a platform: name one that is profiled with --platform, or --all-platforms"
+            );
+        }
+        let run = Run::open(self.run.as_deref())?;
+        for profile in &profiles {
+            if profile.space != run.model.space {
+                bail!(
+                    "the profile of {} was made for another search space than that of {}: run: elastic profile --platform {}.yaml --run {}",
+                    profile.name,
+                    run.folder.0.display(),
+                    profile.name,
+                    run.folder.0.display()
+                );
+            }
+        }
+        // What would end the work is looked for before it begins.
+        elastic_runtime::check(&platforms::onnx_runtime_cpu(1))?;
+        file::prepare_folder_of(&self.out.join("model.onnx"))?;
+        let images = load_training(&run.model.data, run.model.seed())?.validation;
+        let validation = Validation::new(&run, &images, self.images);
+        let targets = if profiles.is_empty() { vec![None] } else { profiles.iter().map(Some).collect() };
+        let mut known = BTreeMap::new();
+        let mut reports = Vec::new();
+        for profile in targets {
+            let job = Job { request: &self, run: &run, profile, validation: &validation, batch, reporter };
+            reports.push(job.export(&mut known)?);
+        }
+        match format {
+            Format::Json => table::print_json(&reports),
+            Format::Table => {
+                report::print(&reports, &self.out);
+                Ok(())
+            }
+        }
+    }
+
+    fn profiles(&self) -> anyhow::Result<Vec<ProfileFile>> {
+        let names = if self.all_platforms { platforms::profiled()? } else { self.platform.clone() };
+        names.iter().map(|name| platforms::read_profile(name)).collect()
+    }
+}

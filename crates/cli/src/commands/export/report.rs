@@ -1,0 +1,103 @@
+//! What is written beside a model, and the table of several.
+
+use std::path::{Path, PathBuf};
+
+use elastic_exporter::search::Point;
+use elastic_profiler::Measurement;
+use elastic_space::budget::Quantity;
+use elastic_space::{Budget, Cost, Subnet};
+use serde::Serialize;
+
+use crate::proof::Proof;
+use crate::table::{self, percent};
+
+/// What is written beside a model.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct Report {
+    pub(super) schema: &'static str,
+    pub(super) file: String,
+    pub(super) sha256: String,
+    pub(super) file_bytes: usize,
+    pub(super) platform: Option<String>,
+    pub(super) subnet: Subnet,
+    #[serde(flatten)]
+    pub(super) cost: Cost,
+    pub(super) flops: u64,
+    pub(super) validation_accuracy: f64,
+    pub(super) validation_images: usize,
+    /// Median of one run in microseconds, as the latency model predicts it.
+    pub(super) predicted_latency_us: Option<f64>,
+    /// The same as measured on the platform before the file was written.
+    pub(super) measured_latency_us: Option<f64>,
+    /// Every timed run of that measurement.
+    pub(super) measurement: Option<Measurement>,
+    pub(super) budgets: Vec<BudgetReport>,
+    pub(super) proof: Proof,
+    pub(super) search: SearchReport,
+    pub(super) checkpoint: String,
+    pub(super) run: PathBuf,
+    pub(super) elastic_version: &'static str,
+    pub(super) command: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct BudgetReport {
+    pub(super) asked: Budget,
+    /// The value before anything was measured, in the base unit of the quantity.
+    pub(super) predicted: f64,
+    /// The value of the written file.
+    pub(super) measured: f64,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct SearchReport {
+    pub(super) evaluations: usize,
+    pub(super) population: usize,
+    pub(super) seed: u64,
+    pub(super) front: Vec<Point>,
+}
+
+/// Prints one row a model.
+pub(super) fn print(reports: &[Report], out: &Path) {
+    let rows: Vec<Vec<String>> = reports
+        .iter()
+        .map(|report| {
+            let worst = report.proof.agreement.iter().map(|a| a.max_abs_difference).fold(0.0, f64::max);
+            let latency =
+                |value: Option<f64>| value.map_or_else(String::new, |us| Quantity::Latency.format(us));
+            vec![
+                report.platform.clone().unwrap_or_else(|| "any".into()),
+                report.subnet.to_string(),
+                percent(report.validation_accuracy),
+                percent(report.proof.test_accuracy),
+                Quantity::Flops.format(report.flops as f64),
+                Quantity::FileSize.format(report.file_bytes as f64),
+                latency(report.predicted_latency_us),
+                latency(report.measured_latency_us),
+                format!("{worst:.1e}"),
+            ]
+        })
+        .collect();
+    table::print(
+        &["platform", "subnet", "validation", "test", "FLOPs", "file", "predicted", "measured", "difference"],
+        &rows,
+    );
+    println!();
+    for report in reports {
+        let budgets: Vec<String> = report
+            .budgets
+            .iter()
+            .map(|b| {
+                format!(
+                    "{} of {}",
+                    b.asked.quantity.format(b.measured),
+                    b.asked.quantity.format(b.asked.limit)
+                )
+            })
+            .collect();
+        println!("{}: budget {}", out.join(&report.file).display(), budgets.join(", "));
+    }
+}

@@ -1,0 +1,64 @@
+//! What an exported file says of itself, in its metadata.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+
+use elastic_exporter::{Batch, GraphOptions};
+use elastic_space::Subnet;
+use thiserror::Error;
+
+use crate::runs::Run;
+
+/// The key of the subnet, as JSON.
+pub(crate) const SUBNET_KEY: &str = "elastic.subnet";
+/// The key of the SHA-256 of the supernet that the file was cut from.
+pub(crate) const CHECKPOINT_KEY: &str = "elastic.checkpoint";
+/// The key of the batch: a number or `dynamic`.
+pub(crate) const BATCH_KEY: &str = "elastic.batch";
+/// The key of the preprocessing constants, as JSON.
+const PREPROCESSING_KEY: &str = "elastic.preprocessing";
+
+/// Inputs of one run of a model, as the command line and the metadata write it; `None` is dynamic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BatchSize(pub(crate) Option<usize>);
+
+/// A text that is no batch.
+#[derive(Debug, Error)]
+#[error("batch `{text}` is neither `dynamic` nor a number of at least 1")]
+pub(crate) struct InvalidBatch {
+    text: String,
+}
+
+/// What is written besides the network; nothing that changes from run to run. A batch of `None` is
+/// dynamic.
+pub(crate) fn options(run: &Run, subnet: &Subnet, batch: Option<usize>) -> anyhow::Result<GraphOptions> {
+    let data = &run.model.data;
+    let preprocessing = serde_json::json!({
+        "scale": 1.0 / 255.0,
+        "mean": data.mean,
+        "std": data.std,
+        "formula": "(pixel * scale - mean) / std, per channel",
+    });
+    let metadata = BTreeMap::from([
+        (SUBNET_KEY.to_owned(), serde_json::to_string(subnet)?),
+        (CHECKPOINT_KEY.to_owned(), run.loaded.sha256.clone()),
+        (PREPROCESSING_KEY.to_owned(), preprocessing.to_string()),
+        (BATCH_KEY.to_owned(), batch.map_or_else(|| "dynamic".to_owned(), |batch| batch.to_string())),
+    ]);
+    let batch = batch.map_or(Batch::Dynamic, Batch::Fixed);
+    Ok(GraphOptions { batch, class_names: data.class_names.clone(), metadata })
+}
+
+impl FromStr for BatchSize {
+    type Err = InvalidBatch;
+
+    fn from_str(text: &str) -> Result<Self, InvalidBatch> {
+        match text {
+            "dynamic" => Ok(Self(None)),
+            number => match number.parse() {
+                Ok(0) | Err(_) => Err(InvalidBatch { text: text.to_owned() }),
+                Ok(size) => Ok(Self(Some(size))),
+            },
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! The whole line as a user runs it: train, inspect, profile, export, verify.
+
+mod common;
+
+use std::fs;
+use std::sync::OnceLock;
+
+use common::{Bench, require_library};
+use serde_json::Value;
+
+/// A folder with a finished run and the profiles of both runtimes.
+fn profiled() -> &'static Bench {
+    static BENCH: OnceLock<Bench> = OnceLock::new();
+    BENCH.get_or_init(|| {
+        require_library();
+        let bench = Bench::finished();
+        bench.succeed("profile --platform host-1t.yaml");
+        bench
+    })
+}
+
+/// Fails where a field is missing or null.
+fn has(value: &Value, fields: &[&str]) {
+    for field in fields {
+        assert!(!value[*field].is_null(), "`{field}` is missing in {value:#}");
+    }
+}
+
+/// What is written beside a model, which must be what is printed.
+fn report(bench: &Bench, out: &str, printed: &Value) -> Value {
+    let file = printed["file"].as_str().expect("a report names its file").replace(".onnx", ".json");
+    let written: Value =
+        serde_json::from_slice(&bench.read(&format!("{out}/{file}"))).expect("a report is JSON");
+    assert_eq!(&written, printed, "{file}");
+    written
+}
+
+fn number(value: &Value) -> f64 {
+    value.as_f64().unwrap_or_else(|| panic!("{value} is no number"))
+}
+
+#[test]
+fn train_tells_its_last_evaluation() {
+    let bench = Bench::fresh();
+    let summary = bench.succeed_json("train --model models/tiny.yaml");
+    has(&summary, &["step", "images", "accuracy", "random_accuracy"]);
+    assert_eq!(summary["step"], 6);
+    assert_eq!(summary["images"], 20);
+    for name in ["largest", "middle", "smallest"] {
+        assert!((0.0..=1.0).contains(&number(&summary["accuracy"][name])), "{name}: {summary:#}");
+    }
+    let table = bench.succeed("train --model models/tiny.yaml");
+    for word in ["largest", "middle", "smallest", "random 1", "supernet: runs/tiny/supernet.safetensors"] {
+        assert!(table.contains(word), "`{word}` is missing in {table}");
+    }
+    for file in ["config.yaml", "metrics.jsonl", "checkpoint.safetensors", "supernet.safetensors"] {
+        assert!(bench.file("runs/tiny").join(file).exists(), "{file}");
+    }
+}
+
+#[test]
+fn inspect_counts_what_export_counts() {
+    let bench = profiled();
+    let of_file = bench.succeed_json("inspect --model models/tiny.yaml");
+    assert_eq!(of_file, bench.succeed_json("inspect --run runs/tiny"));
+    assert_eq!((&of_file["family"], &of_file["subnets"]), (&"vit".into(), &"40".into()));
+    let named = of_file["named"].as_array().expect("a list of subnets");
+    assert_eq!(named.iter().map(|row| &row["name"]).collect::<Vec<_>>(), ["largest", "middle", "smallest"]);
+    let smallest = &named[2];
+    let budget = format!("export --budget {}params --out exact", smallest["params"]);
+    let exported = &bench.succeed_json(&budget)[0];
+    for count in ["subnet", "params", "macs", "flops"] {
+        assert_eq!(exported[count], smallest[count], "{count}");
+    }
+}
+
+#[test]
+fn profiles_hold_every_sample_and_the_circumstances() {
+    let bench = profiled();
+    for (platform, runtime) in [("host-1t", "ONNX Runtime "), ("host-tract", "tract ")] {
+        let profile: Value = serde_json::from_slice(&bench.read(&format!("profiles/{platform}.json")))
+            .expect("a profile is JSON");
+        has(
+            &profile,
+            &[
+                "schema",
+                "platform",
+                "environment",
+                "checkpoint",
+                "space",
+                "seed",
+                "reference",
+                "latency_model",
+            ],
+        );
+        assert_eq!(profile["name"], platform);
+        let version = profile["environment"]["runtime_version"].as_str().expect("a text");
+        assert!(version.starts_with(runtime), "{platform}: {version}");
+        let measured = profile["measurements"].as_array().expect("a list");
+        assert_eq!(measured.len(), 4, "{platform}");
+        for subnet in measured {
+            let rounds = subnet["latency"]["samples_us"].as_array().expect("a list of rounds");
+            let samples: usize = rounds.iter().map(|round| round.as_array().map_or(0, Vec::len)).sum();
+            assert!(samples >= 16, "{platform}: {samples} samples");
+        }
+    }
+    let printed = bench.succeed_json("profile --platform host-tract --subnets 3 --out other.json");
+    assert_eq!(printed["rows"], 3);
+    let written: Value = serde_json::from_slice(&bench.read("other.json")).expect("a profile is JSON");
+    assert_eq!(written["latency_model"], printed);
+}
+
+#[test]
+fn every_kind_of_budget_holds() {
+    let bench = profiled();
+    for (budget, flags, quantity) in [
+        ("12kflops", "", "flops"),
+        ("6kmacs", "", "macs"),
+        ("2kparams", "", "params"),
+        ("15KB", "", "file-size"),
+        ("1s", "--platform host-1t", "latency"),
+        ("1s", "--platform host-tract.yaml", "latency"),
+    ] {
+        let out = format!("exports/{quantity}");
+        let printed = bench.succeed_json(&format!("export --budget {budget} {flags} --out {out}"));
+        let report = report(bench, &out, &printed[0]);
+        has(
+            &report,
+            &[
+                "sha256",
+                "subnet",
+                "params",
+                "macs",
+                "flops",
+                "validation-accuracy",
+                "proof",
+                "search",
+                "checkpoint",
+                "command",
+            ],
+        );
+        let kept = &report["budgets"][0];
+        assert_eq!(kept["asked"], budget);
+        let asked = elastic_space::budget::Budget::try_from(budget.to_owned()).expect("a budget");
+        assert!(number(&kept["measured"]) <= asked.limit, "{budget}: {kept}");
+        for agreement in report["proof"]["agreement"].as_array().expect("a list") {
+            assert!(number(&agreement["max_abs_difference"]) <= 1e-4, "{budget}: {agreement}");
+            assert_eq!(agreement["same_top1"], agreement["samples"], "{budget}");
+        }
+        let file = format!("{out}/{}", report["file"].as_str().expect("a name"));
+        let bytes = bench.read(&file);
+        assert_eq!(report["file-bytes"], bytes.len(), "{budget}");
+        assert_eq!(report["sha256"], elastic_space::file::sha256(&bytes), "{budget}");
+        let measured = report["measured-latency-us"].as_f64();
+        assert_eq!(measured.is_some(), quantity == "latency", "{budget}: {measured:?}");
+    }
+}
+
+#[test]
+fn several_budgets_hold_together() {
+    let bench = profiled();
+    let command =
+        "export --budget 12kflops --budget 14KB --budget 1s --platform host-tract --out exports/together";
+    let printed = bench.succeed_json(command);
+    let budgets = printed[0]["budgets"].as_array().expect("a list");
+    assert_eq!(budgets.len(), 3);
+    for (budget, limit) in budgets.iter().zip([12e3, 14e3, 1e6]) {
+        assert!(number(&budget["measured"]) <= limit, "{budget}");
+    }
+}
+
+#[test]
+fn one_model_a_platform() {
+    let bench = profiled();
+    let named = bench.succeed_json(
+        "export --budget 12kflops --platform host-1t --platform host-tract --out exports/named",
+    );
+    let all = bench.succeed_json("export --budget 12kflops --all-platforms --out exports/all");
+    for (reports, out) in [(&named, "named"), (&all, "all")] {
+        let platforms: Vec<&Value> =
+            reports.as_array().expect("a list").iter().map(|r| &r["platform"]).collect();
+        assert_eq!(platforms, ["host-1t", "host-tract"], "{out}");
+        for platform in ["host-1t", "host-tract"] {
+            let model = bench.read(&format!("exports/{out}/tiny-{platform}-12kflops.onnx"));
+            assert!(
+                model == bench.read(&format!("exports/named/tiny-{platform}-12kflops.onnx")),
+                "{out} {platform}"
+            );
+        }
+    }
+}
+
+#[test]
+fn batches_of_a_model() {
+    let bench = profiled();
+    for batch in ["dynamic", "4", "1"] {
+        let out = format!("exports/batch-{batch}");
+        bench.succeed(&format!("export --budget 12kflops --batch {batch} --out {out}"));
+        let proof = bench.succeed_json(&format!("verify {out}/tiny-12kflops.onnx"));
+        let agreement = proof["agreement"].as_array().expect("a list");
+        assert_eq!(agreement.len(), 2, "{batch}: ONNX Runtime and tract");
+        assert!(agreement.iter().all(|a| a["samples"] == 20 && a["same_top1"] == 20), "{batch}: {proof:#}");
+        assert_eq!(proof["test_images"].as_u64().or(proof["test-images"].as_u64()), Some(20), "{batch}");
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_file() {
+    let bench = profiled();
+    for platform in ["", "--platform host-tract"] {
+        let files = ["once", "twice"].map(|out| {
+            let printed = bench
+                .succeed_json(&format!("export --budget 12kflops --seed 5 {platform} --out exports/{out}"));
+            bench.read(&format!("exports/{out}/{}", printed[0]["file"].as_str().expect("a name")))
+        });
+        assert!(files[0] == files[1], "`{platform}`");
+    }
+}
+
+#[test]
+fn verify_prints_what_it_compared() {
+    let bench = profiled();
+    let table = bench.succeed("verify exports/tiny-1mflops.onnx");
+    for word in [
+        "exports/tiny-1mflops.onnx: embed ",
+        "CPUExecutionProvider x1",
+        "tract x1",
+        "20 of 20",
+        "accuracy on 20 test images",
+    ] {
+        assert!(table.contains(word), "`{word}` is missing in {table}");
+    }
+}
+
+#[test]
+fn quiet_commands_print_the_result_alone() {
+    let bench = profiled();
+    for command in [
+        "train --model models/tiny.yaml --out runs/quiet",
+        "inspect --model models/tiny.yaml",
+        "profile --platform host-tract --out quiet.json --run runs/tiny",
+        "export --budget 12kflops --out exports/quiet --run runs/tiny",
+        "verify exports/tiny-1mflops.onnx --run runs/tiny",
+    ] {
+        let output = bench.elastic(&format!("--quiet {command}"));
+        assert_eq!(output.code, Some(0), "{command}: {}", output.stderr);
+        // A busy machine is worth a warning even then.
+        let said: Vec<&str> = output.stderr.lines().filter(|line| !line.starts_with("warning: ")).collect();
+        assert!(said.is_empty(), "{command}: {said:?}");
+        assert!(!output.stdout.is_empty(), "{command}");
+    }
+}
+
+#[test]
+fn nothing_temporary_is_left() {
+    let bench = profiled();
+    for folder in ["runs/tiny", "profiles", "exports"] {
+        for entry in fs::read_dir(bench.file(folder)).expect("the folder is there") {
+            let name = entry.expect("the folder can be read").file_name();
+            assert!(!name.to_string_lossy().starts_with('.'), "{folder}/{}", name.display());
+        }
+    }
+}
+
+#[test]
+fn schemas_are_json_and_doctor_is_too() {
+    let bench = profiled();
+    for kind in ["model", "platform"] {
+        has(&bench.succeed_json(&format!("schema {kind}")), &["$schema", "title", "properties"]);
+    }
+    let findings = bench.succeed_json("doctor");
+    for finding in findings.as_array().expect("a list") {
+        has(finding, &["thing", "found", "detail"]);
+    }
+    let table = bench.succeed("doctor");
+    assert!(table.contains("ONNX Runtime") && table.contains("elastic data fetch fashion-mnist"), "{table}");
+}

@@ -1,0 +1,71 @@
+//! Loss and learning rate by hand.
+
+use burn::tensor::Device;
+use elastic_space::Array;
+use elastic_trainer::config::{Optimizer, Training};
+use elastic_trainer::loss::{cross_entropy, smoothed_targets};
+use elastic_trainer::parameters::array;
+use elastic_trainer::schedule::learning_rate;
+
+use crate::support::{tensor, training, worst};
+
+#[test]
+fn smoothed_targets_by_hand() {
+    for (labels, classes, smoothing, expected) in [
+        (&[1, 0][..], 2, 0.0, vec![0.0, 1.0, 1.0, 0.0]),
+        (&[1], 2, 0.2, vec![0.1, 0.9]),
+        (&[2, 0], 4, 0.4, vec![0.1, 0.1, 0.7, 0.1, 0.7, 0.1, 0.1, 0.1]),
+        (&[0], 1, 0.5, vec![1.0]),
+    ] {
+        let found = array(smoothed_targets(labels, classes, smoothing, &Device::flex()));
+        assert_eq!(found.shape, [labels.len(), classes], "{labels:?} {smoothing}");
+        assert!(worst(&found.data, &expected) < 1e-6, "{labels:?} {smoothing}: {found:?}");
+    }
+}
+
+#[test]
+fn cross_entropy_by_hand() {
+    for (rows, logits, targets, expected) in [
+        // Equal logits are equal probabilities: ln 2, whatever the targets.
+        (1, vec![0.0, 0.0], vec![0.3, 0.7], 2.0_f64.ln()),
+        // ln 1 and ln 3 are probabilities 1/4 and 3/4.
+        (1, vec![0.0, 3.0_f32.ln()], vec![0.9, 0.1], 0.9 * 4.0_f64.ln() + 0.1 * (4.0_f64 / 3.0).ln()),
+        // The mean over rows, not the sum: ln 2 and ln 4.
+        (2, vec![0.0, 0.0, 0.0, 3.0_f32.ln()], vec![1.0, 0.0, 1.0, 0.0], 1.5 * 2.0_f64.ln()),
+        // Large logits do not overflow.
+        (1, vec![1000.0, 0.0], vec![0.0, 1.0], 1000.0),
+        (1, vec![-1000.0, -1000.0], vec![1.0, 0.0], 2.0_f64.ln()),
+    ] {
+        let columns = logits.len() / rows;
+        let array = |data: &Vec<f32>| Array { shape: vec![rows, columns], data: data.clone() };
+        let loss = cross_entropy(tensor(&array(&logits)), tensor(&array(&targets))).into_scalar::<f32>();
+        assert!((f64::from(loss) - expected).abs() < 1e-6 * expected.max(1.0), "{logits:?} {targets:?}: {loss}");
+    }
+}
+
+#[test]
+fn learning_rates_by_hand() {
+    let recipe = |steps, warm_up_steps| Training {
+        steps,
+        warm_up_steps,
+        optimizer: Optimizer { learning_rate: 1.0, final_learning_rate: 0.1, ..training().optimizer },
+        ..training()
+    };
+    // The cosine goes from 1 to 0.1: 0.1 + 0.45 * (1 + cos(pi * progress)).
+    let at = |progress: f64| 0.55 + 0.45 * (std::f64::consts::PI * progress).cos();
+    for (steps, warm_up, expected) in [
+        (9, 4, vec![0.25, 0.5, 0.75, 1.0, at(0.0), at(0.25), at(0.5), at(0.75), 0.1]),
+        (5, 0, vec![1.0, at(0.25), 0.55, at(0.75), 0.1]),
+        (4, 1, vec![1.0, 1.0, 0.55, 0.1]),
+        (2, 0, vec![1.0, 0.1]),
+        // A run that is shorter than its warm-up never reaches the peak.
+        (2, 4, vec![0.25, 0.5]),
+        // There is no room for a descent.
+        (1, 0, vec![1.0]),
+        (3, 2, vec![0.5, 1.0, 1.0]),
+    ] {
+        let recipe = recipe(steps, warm_up);
+        let found: Vec<f64> = (0..steps).map(|step| learning_rate(&recipe, step)).collect();
+        assert!(worst(&found, &expected) < 1e-12, "{steps} steps, {warm_up} of warm-up: {found:?}");
+    }
+}

@@ -1,0 +1,14 @@
+//! Tests of the trainer: the law of weight sharing, a step and its gradient, runs that are stopped,
+//! killed and resumed, damaged files, model files.
+
+mod damaged;
+mod layers;
+mod losses;
+mod model_files;
+mod optimizer;
+mod reference;
+mod refusals;
+mod resume;
+mod step;
+mod support;
+mod weight_sharing;

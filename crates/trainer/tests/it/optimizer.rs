@@ -1,0 +1,117 @@
+//! AdamW, its decay and the norm of a gradient, by hand.
+
+use burn::module::{ModuleVisitor, Param, ParamId};
+use burn::optim::GradientsParams;
+use burn::tensor::{Device, Tensor};
+use elastic_space::SearchSpace;
+use elastic_space::vit::{DropPolicy, Granularity, Pooling};
+use elastic_trainer::config::Optimizer;
+use elastic_trainer::optimizer::{adamw, norm, scaled};
+use elastic_trainer::supernet::Network;
+use elastic_trainer::{Supernet, parameters};
+
+use crate::step::named;
+use crate::support::{self, supernet, vit_space, worst};
+
+fn shared() -> Supernet {
+    supernet(support::space(), 1, &Device::flex().autodiff())
+}
+
+fn gradient(values: &[f32]) -> Tensor<1> {
+    Tensor::from_floats(values, &Device::flex())
+}
+
+#[test]
+fn decay_is_for_matrices_only() {
+    struct Names {
+        path: Vec<String>,
+        wanted: Vec<ParamId>,
+        found: Vec<String>,
+    }
+    impl ModuleVisitor for Names {
+        fn enter_module(&mut self, name: &str, _container: &str) {
+            self.path.push(name.to_owned());
+        }
+        fn exit_module(&mut self, _name: &str, _container: &str) {
+            self.path.pop();
+        }
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if self.wanted.contains(&param.id) {
+                self.found.push(self.path[1..].join("."));
+            }
+        }
+    }
+    let space = vit_space(Pooling::ClassToken, DropPolicy::Prefix, Granularity::Network);
+    let shared = supernet(SearchSpace::Vit(space), 1, &Device::flex());
+    let wanted = parameters::decayed(&shared.network);
+    let mut names = Names { path: Vec::new(), wanted, found: Vec::new() };
+    burn::module::Module::visit(&shared.network, &mut names);
+    let mut expected = vec!["patch_embed.proj.weight".to_owned()];
+    for block in 0..3 {
+        for part in ["attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"] {
+            expected.push(format!("blocks.{block}.{part}.weight"));
+        }
+    }
+    expected.push("head.weight".to_owned());
+    assert_eq!(names.found, expected);
+}
+
+#[test]
+fn two_steps_by_hand() {
+    let config =
+        Optimizer { learning_rate: 9.0, final_learning_rate: 9.0, weight_decay: 0.5, beta1: 0.9, beta2: 0.99 };
+    let mut shared = shared();
+    let before = parameters::collect(&shared.network);
+    let mut optimizer = adamw(&config, &shared.network);
+    // Step 1 with gradient 2: both moments are those of the gradient alone, so the update is 1.
+    // Step 2 with gradient -1: m = 0.9 * 0.2 - 0.1 = 0.08, over 1 - 0.81 = 0.42105;
+    // v = 0.99 * 0.04 + 0.01 = 0.0496, over 1 - 0.9801 = 2.49246; the update is m / sqrt(v) = 0.26670.
+    for value in [2.0, -1.0] {
+        let mut gradients = GradientsParams::new();
+        let Network::Vit(vit) = &shared.network;
+        gradients.register(vit.head.weight.id, Tensor::<2>::full([13, 3], value, &Device::flex()));
+        gradients.register(vit.head.bias.id, Tensor::<1>::full([3], value, &Device::flex()));
+        shared.network = optimizer.step(0.1, shared.network, gradients);
+    }
+    let after = parameters::collect(&shared.network);
+    for (name, array) in &before {
+        let expected: Vec<f64> = array
+            .data
+            .iter()
+            .map(|&old| match name.as_str() {
+                // Decay takes 0.1 * 0.5 of the weight each time.
+                "head.weight" => (f64::from(old) * 0.95 - 0.1) * 0.95 - 0.1 * 0.266_700,
+                "head.bias" => f64::from(old) - 0.1 - 0.1 * 0.266_700,
+                _ => f64::from(old),
+            })
+            .collect();
+        let tolerance = if name.starts_with("head.") { 1e-6 } else { 0.0 };
+        assert!(worst(&after[name].data, &expected) <= tolerance, "{name}");
+    }
+}
+
+#[test]
+fn norm_and_scale_by_hand() {
+    let shared = shared();
+    let vit = support::vit(&shared);
+    let make = || {
+        let mut gradients = GradientsParams::new();
+        // 4 + 9 + 36 = 49; with 24 * 24 = 576 it is 625 = 25 * 25.
+        gradients.register(vit.head.bias.id, gradient(&[2.0, -3.0, 6.0]));
+        gradients.register(vit.norm.bias.id, gradient(&[0.0, -24.0]));
+        gradients
+    };
+    assert_eq!(norm(&GradientsParams::new(), &shared.network), 0.0);
+    assert!((norm(&make(), &shared.network) - 25.0).abs() < 1e-9);
+    let half = scaled(make(), 0.5, &shared.network);
+    assert!((norm(&half, &shared.network) - 12.5).abs() < 1e-9);
+    let found = named(&half, &shared.network);
+    assert_eq!(found.keys().collect::<Vec<_>>(), ["head.bias", "norm.bias"]);
+    assert_eq!(found["head.bias"].data, [1.0, -1.5, 3.0]);
+    assert_eq!(found["norm.bias"].data, [0.0, -12.0]);
+    for value in [f32::NAN, f32::INFINITY] {
+        let mut gradients = make();
+        gradients.register(vit.head.bias.id, gradient(&[value]));
+        assert!(!norm(&gradients, &shared.network).is_finite(), "{value}");
+    }
+}

@@ -1,0 +1,188 @@
+//! Tiny supernets with odd sizes, images and recipes.
+
+use std::collections::BTreeMap;
+
+use burn::tensor::{Device, Tensor, TensorData};
+use elastic_data::{Augmentation, Batch, DataConfig, Images, Splits};
+use elastic_space::random::Purpose;
+use elastic_space::vit::{DepthChoices, DropPolicy, Granularity, Pooling, VitSpace, WidthChoices};
+use elastic_space::{Array, Sampling, SearchSpace, Seed, Subnet, Weights};
+use elastic_trainer::config::{Optimizer, Reduce, SCHEMA, Scheme, Training};
+use elastic_trainer::supernet::Network;
+use elastic_trainer::{Model, Supernet, parameters};
+use rand::Rng;
+
+pub(crate) const POOLINGS: [Pooling; 2] = [Pooling::ClassToken, Pooling::Mean];
+pub(crate) const DROPS: [DropPolicy; 2] = [DropPolicy::Prefix, DropPolicy::Any];
+pub(crate) const GRANULARITIES: [Granularity; 2] = [Granularity::Layer, Granularity::Network];
+
+/// Images of 2 x 6 x 6 in 9 patches, up to 3 layers, 3 classes; no width divides another.
+pub(crate) fn vit_space(pooling: Pooling, drop: DropPolicy, per: Granularity) -> VitSpace {
+    VitSpace {
+        image_size: 6,
+        channels: 2,
+        patch_size: 2,
+        classes: 3,
+        head_dim: 3,
+        pooling,
+        embed_dim: vec![5, 8, 13],
+        depth: DepthChoices { choices: vec![1, 2, 3], drop },
+        heads: WidthChoices { choices: vec![1, 2, 3], per },
+        mlp_width: WidthChoices { choices: vec![7, 12], per },
+    }
+}
+
+pub(crate) fn space() -> SearchSpace {
+    SearchSpace::Vit(vit_space(Pooling::ClassToken, DropPolicy::Any, Granularity::Layer))
+}
+
+/// A recipe of six steps with nothing beyond what is needed.
+pub(crate) fn training() -> Training {
+    Training {
+        scheme: Scheme::Joint,
+        steps: 6,
+        batch_size: 5,
+        subnets: 2,
+        sampling: Sampling::Random,
+        reduce: Reduce::Sum,
+        distillation: None,
+        optimizer: Optimizer {
+            learning_rate: 0.01,
+            final_learning_rate: 0.001,
+            weight_decay: 0.1,
+            beta1: 0.9,
+            beta2: 0.98,
+        },
+        warm_up_steps: 2,
+        label_smoothing: 0.0,
+        clip_gradient_norm: None,
+        augmentation: Augmentation::NONE,
+        evaluate_every: 2,
+        evaluate_random: 2,
+        evaluate_images: 8,
+        checkpoint_every: 2,
+    }
+}
+
+pub(crate) fn model(training: Training) -> Model {
+    Model {
+        schema: SCHEMA.to_owned(),
+        seed: 11,
+        space: space(),
+        subnets: BTreeMap::new(),
+        data: DataConfig {
+            idx: "no/such/folder".into(),
+            validation: 9,
+            mean: vec![0.4, 0.5],
+            std: vec![0.3, 0.25],
+            class_names: ["a", "b", "c"].map(str::to_owned).to_vec(),
+        },
+        training,
+    }
+}
+
+/// 17 training images and 9 for validation.
+pub(crate) fn splits(space: &SearchSpace) -> Splits {
+    let mut rng = Seed(3).generator(Purpose::Split, 1);
+    let [channels, height, width] = space.input();
+    let mut images = |count: usize| Images {
+        channels,
+        height,
+        width,
+        pixels: (0..count * channels * height * width).map(|_| rng.random()).collect(),
+        labels: (0..count).map(|i| (i % space.classes()) as u8).collect(),
+    };
+    Splits { train: images(17), validation: images(9) }
+}
+
+/// A supernet in which no weight, shift or scale has a special value.
+pub(crate) fn supernet(space: SearchSpace, seed: u64, device: &Device) -> Supernet {
+    let supernet = Supernet::new(space, Seed(seed), device);
+    let mut rng = Seed(seed).generator(Purpose::Init, 1);
+    let mut weights = parameters::collect(&supernet.network);
+    weights.values_mut().flat_map(|array| &mut array.data).for_each(|v| *v = rng.random_range(-0.6..0.6));
+    let network = parameters::replace(supernet.network, &weights).expect("the same names and shapes");
+    Supernet { network, ..supernet }
+}
+
+pub(crate) fn images(space: &SearchSpace, count: usize, seed: u64) -> Array {
+    let mut rng = Seed(seed).generator(Purpose::Augment, 0);
+    let shape: Vec<usize> = [count].into_iter().chain(space.input()).collect();
+    let data = (0..shape.iter().product()).map(|_| rng.random_range(-1.5..1.5)).collect();
+    Array { shape, data }
+}
+
+pub(crate) fn batch(space: &SearchSpace, labels: &[u8], seed: u64) -> Batch {
+    let [channels, height, width] = space.input();
+    let images = images(space, labels.len(), seed).data;
+    Batch { shape: [labels.len(), channels, height, width], images, labels: labels.to_vec() }
+}
+
+pub(crate) fn draw(space: &SearchSpace, count: usize, seed: u64) -> Vec<Subnet> {
+    let mut rng = Seed(seed).generator(Purpose::Candidates, 0);
+    (0..count).map(|_| space.draw(&mut rng)).collect()
+}
+
+pub(crate) fn vit(supernet: &Supernet) -> &elastic_trainer::families::vit::Vit {
+    let Network::Vit(vit) = &supernet.network;
+    vit
+}
+
+pub(crate) fn tensor<const D: usize>(array: &Array) -> Tensor<D> {
+    Tensor::from_data(TensorData::new(array.data.clone(), array.shape.clone()), &Device::flex())
+}
+
+/// The largest difference; infinite if the lengths differ or a value is no number.
+pub(crate) fn worst<A: Copy + Into<f64>, B: Copy + Into<f64>>(a: &[A], b: &[B]) -> f64 {
+    let difference = |(a, b): (&A, &B)| ((*a).into() - (*b).into()).abs();
+    if a.len() != b.len() {
+        return f64::INFINITY;
+    }
+    a.iter().zip(b).map(difference).fold(0.0, |worst, d| if d <= worst { worst } else { d })
+}
+
+/// A tensor of a subnet as part of a tensor of the supernet.
+pub(crate) struct Origin {
+    /// The supernet's tensor.
+    pub(crate) name: String,
+    /// Where in it each value of the subnet's tensor lies.
+    pub(crate) offsets: Vec<usize>,
+    /// Shape of the subnet's tensor as the supernet's module has it.
+    pub(crate) shape: Vec<usize>,
+}
+
+/// Where each tensor of a standalone subnet lies in the supernet, from the definition: the leading
+/// part in every dimension, of queries, keys and values apart.
+pub(crate) fn origins(full: &Weights, space: &SearchSpace, subnet: &Subnet) -> BTreeMap<String, Origin> {
+    let Subnet::Vit(layers) = subnet;
+    let origin = |(name, mut shape): (String, Vec<usize>)| {
+        let mut parts: Vec<String> = name.split('.').map(str::to_owned).collect();
+        if parts[0] == "blocks" {
+            let position: usize = parts[1].parse().expect("blocks are numbered");
+            parts[1] = layers.layers[position].index.to_string();
+        }
+        if name.contains(".qkv.") {
+            let inner = shape.pop().expect("a projection has features") / 3;
+            shape.extend([3, inner]);
+        }
+        let full_name = parts.join(".");
+        let offsets = leading(&full[&full_name].shape, &shape);
+        (name, Origin { name: full_name, offsets, shape })
+    };
+    space.shape(subnet).tensors().into_iter().map(origin).collect()
+}
+
+/// The row-major offsets of the leading part `shape` of an array of shape `full`.
+fn leading(full: &[usize], shape: &[usize]) -> Vec<usize> {
+    assert_eq!(full.len(), shape.len(), "{full:?} {shape:?}");
+    let offset = |flat: usize| {
+        let (mut rest, mut offset, mut stride) = (flat, 0, 1);
+        for (&size, &full) in shape.iter().zip(full).rev() {
+            offset += rest % size * stride;
+            rest /= size;
+            stride *= full;
+        }
+        offset
+    };
+    (0..shape.iter().product()).map(offset).collect()
+}
