@@ -1,11 +1,11 @@
 //! The `elastic` command: trains elastic supernets, profiles devices, exports ONNX models.
 
-mod allocator;
 mod commands;
 mod exit;
 mod judge;
 mod model_file;
 mod platforms;
+mod process;
 mod progress;
 mod proof;
 mod runs;
@@ -17,6 +17,9 @@ use clap::Parser;
 
 use commands::Command;
 use progress::Reporter;
+
+/// The heading of what every command takes.
+const GLOBAL: &str = "Global options";
 
 /// Train one elastic supernet, measure it on every device, export the best ONNX model for each.
 ///
@@ -30,23 +33,24 @@ use progress::Reporter;
 /// not the platform, 5 a model failed its verification, 6 a runtime library is missing, 130 stopped by
 /// Ctrl-C.
 #[derive(Debug, Parser)]
-#[command(name = "elastic", version, max_term_width = 100)]
+#[command(name = "elastic", version, max_term_width = 100, verbatim_doc_comment)]
 struct Arguments {
     /// Print nothing but the result and errors.
-    #[arg(long, short, global = true, conflicts_with = "verbose")]
+    #[arg(long, short, global = true, conflicts_with = "verbose", help_heading = GLOBAL)]
     quiet: bool,
     /// Print more about what is done.
-    #[arg(long, short, global = true)]
+    #[arg(long, short, global = true, help_heading = GLOBAL)]
     verbose: bool,
-    /// How results are printed.
-    #[arg(long, global = true, value_enum, default_value_t = table::Format::Table)]
+    /// How results are printed: `table` for people, `json` for programs.
+    #[arg(long, global = true, value_enum, default_value_t = table::Format::Table, hide_possible_values = true, help_heading = GLOBAL)]
     format: table::Format,
     #[command(subcommand)]
     command: Command,
 }
 
 fn main() -> ExitCode {
-    allocator::keep_freed_memory();
+    process::keep_freed_memory();
+    process::end_on_broken_pipe();
     let arguments = Arguments::parse();
     let reporter = Reporter::new(arguments.quiet, arguments.verbose);
     match arguments.command.run(&reporter, arguments.format) {

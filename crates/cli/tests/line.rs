@@ -234,7 +234,7 @@ fn verify_prints_what_it_compared() {
 
 #[test]
 fn quiet_commands_print_the_result_alone() {
-    let bench = profiled();
+    let bench = Bench::finished();
     for command in [
         "train --model models/tiny.yaml --out runs/quiet",
         "inspect --model models/tiny.yaml",

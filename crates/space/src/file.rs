@@ -9,6 +9,9 @@ use serde_yaml::with::singleton_map_recursive;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
+/// How the name of a file begins while it is written.
+const TEMPORARY: &str = ".elastic-";
+
 /// Why a file could not be written.
 #[derive(Debug, Error)]
 #[error("write {}: {source}", path.display())]
@@ -87,7 +90,8 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, ReadError> {
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
     let attempt = || {
         let mut temporary = temporary_beside(path)?;
-        temporary.write_all(bytes)?;
+        // Through the file itself: an error of the other would name the temporary file.
+        temporary.as_file_mut().write_all(bytes)?;
         temporary.as_file().sync_all()?;
         make_readable(temporary.as_file())?;
         temporary.persist(path)?;
@@ -104,6 +108,23 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
 /// [`WriteError`] with the path of the file.
 pub fn prepare_folder_of(path: &Path) -> Result<(), WriteError> {
     temporary_beside(path).map(drop).map_err(|source| WriteError { path: path.to_owned(), source })
+}
+
+/// Removes what a kill left of files that were being written in a folder, which no other process may be
+/// writing to.
+///
+/// # Errors
+///
+/// [`WriteError`] with the path that could not be removed.
+pub fn remove_unfinished(folder: &Path) -> Result<(), WriteError> {
+    let fail = |path: &Path, source| WriteError { path: path.to_owned(), source };
+    for entry in std::fs::read_dir(folder).map_err(|source| fail(folder, source))? {
+        let entry = entry.map_err(|source| fail(folder, source))?;
+        if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
+            std::fs::remove_file(entry.path()).map_err(|source| fail(&entry.path(), source))?;
+        }
+    }
+    Ok(())
 }
 
 /// Writes a value as indented JSON, in the manner of [`write()`].
@@ -165,7 +186,7 @@ fn temporary_beside(path: &Path) -> io::Result<tempfile::NamedTempFile> {
         return Err(io::Error::new(io::ErrorKind::NotADirectory, reason));
     }
     std::fs::create_dir_all(folder)?;
-    tempfile::Builder::new().prefix(".elastic-").tempfile_in(folder)
+    tempfile::Builder::new().prefix(TEMPORARY).tempfile_in(folder)
 }
 
 /// A temporary file is private to its owner; a finished one has the usual rights.

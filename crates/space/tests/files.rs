@@ -92,7 +92,10 @@ fn yaml_that_does_not_fit_names_the_file_and_the_place() {
         (PLATFORM.replace("threads", "treads"), ["unknown field `treads`", "line 8 column 5"]),
         (PLATFORM.replace("cpu", "gpu"), ["unknown variant `gpu`", "line 7"]),
         (PLATFORM.replace("onnx-runtime:", "onnx:"), ["unknown variant `onnx`", "line 6"]),
-        (PLATFORM.replace("batch: 1", "batch: one"), ["invalid type: string \"one\"", "line 11"]),
+        (
+            PLATFORM.replace("batch: 1", "batch: one"),
+            ["string \"one\", expected a whole number, at least 0 at", "line 11"],
+        ),
         (PLATFORM.replace("batch: 1\n", ""), ["missing field `batch`", "file.yaml"]),
         (PLATFORM.replace("  arch", "\tarch"), ["found character that cannot start any token", "line 4"]),
         (String::new(), ["file.yaml", "missing field `schema`"]),

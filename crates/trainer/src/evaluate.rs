@@ -1,10 +1,11 @@
 //! Accuracy of subnets with the shared weights.
 
 use elastic_space::{Array, Subnet};
+use rayon::prelude::*;
 
 use crate::supernet::Supernet;
 
-/// Images of one forward pass.
+/// Images of one forward pass; several run side by side.
 const BATCH: usize = 250;
 
 /// The share of images whose highest logit is their label's, 0 to 1.
@@ -17,8 +18,8 @@ const BATCH: usize = 250;
 pub fn accuracy(supernet: &Supernet, subnet: &Subnet, images: &Array, labels: &[u8]) -> f64 {
     let size: usize = images.shape[1..].iter().product();
     let right: usize = labels
-        .chunks(BATCH)
-        .zip(images.data.chunks(BATCH * size))
+        .par_chunks(BATCH)
+        .zip(images.data.par_chunks(BATCH * size))
         .map(|(labels, data)| {
             let shape = [labels.len()].into_iter().chain(supernet.space.input()).collect();
             correct(&supernet.logits(&Array { shape, data: data.to_vec() }, subnet), labels)

@@ -24,7 +24,9 @@ pub enum FitError {
         names: Vec<String>,
     },
     /// A tensor of another shape.
-    #[error("tensor {name} has shape {found:?}, the search space needs {expected:?}; the file was made for another search space")]
+    #[error(
+        "tensor {name} has shape {found:?}, the search space needs {expected:?}; the file was made for another search space"
+    )]
     Shape {
         /// Its name.
         name: String,

@@ -116,7 +116,9 @@ pub enum TrainError {
         subnets: String,
     },
     /// A weight is no number after the update.
-    #[error("step {step}: tensor {tensor} holds numbers that are not finite; lower optimizer.learning-rate (the last checkpoint is kept)")]
+    #[error(
+        "step {step}: tensor {tensor} holds numbers that are not finite; lower optimizer.learning-rate (the last checkpoint is kept)"
+    )]
     WeightsDiverged {
         /// The step, counted from 1.
         step: u64,
@@ -211,6 +213,7 @@ fn resume(model: &Model, folder: &RunFolder, device: &Device) -> Result<Training
     if !folder.checkpoint().exists() {
         return Err(TrainError::NothingToResume { folder: folder.0.clone() });
     }
+    file::remove_unfinished(&folder.0)?;
     let state = checkpoint::load_state(&folder.checkpoint(), device)?;
     let began = &state.model;
     let parts = [
@@ -343,10 +346,17 @@ impl<'a> Trainer<'a> {
     /// would tell.
     fn save(&self) -> Result<(), TrainError> {
         let weights = parameters::collect(&self.supernet.network);
-        if let Some((tensor, _)) = weights.iter().find(|(_, array)| array.data.iter().any(|v| !v.is_finite())) {
+        if let Some((tensor, _)) = weights.iter().find(|(_, array)| array.data.iter().any(|v| !v.is_finite()))
+        {
             return Err(TrainError::WeightsDiverged { step: self.step, tensor: tensor.clone() });
         }
-        checkpoint::save_state(&self.folder.checkpoint(), &self.supernet, &self.optimizer, self.model, self.step)?;
+        checkpoint::save_state(
+            &self.folder.checkpoint(),
+            &self.supernet,
+            &self.optimizer,
+            self.model,
+            self.step,
+        )?;
         Ok(())
     }
 }

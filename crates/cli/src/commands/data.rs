@@ -10,7 +10,6 @@ use crate::progress::Reporter;
 /// Get data sets.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Data {
-    /// Get a data set and check its SHA-256.
     Fetch(Fetch),
 }
 

@@ -17,28 +17,19 @@ use clap::Subcommand;
 use crate::progress::Reporter;
 use crate::table::Format;
 
-/// What to do.
+/// What to do; the help of each is that of its type.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Train an elastic supernet.
     Train(train::Train),
-    /// Show the search space and what its subnets cost.
     Inspect(inspect::Inspect),
-    /// Measure subnets on a device and fit its latency model.
     Profile(profile::Profile),
-    /// Search the best subnet under budgets and write it as ONNX, verified.
     Export(export::Export),
-    /// Compare an exported model with its supernet and read its test accuracy.
     Verify(verify::Verify),
-    /// Show what this machine offers and how to get what is missing.
     Doctor(doctor::Doctor),
-    /// Install the ONNX Runtime library.
     #[command(subcommand)]
     Runtime(runtime::Runtime),
-    /// Get data sets.
     #[command(subcommand)]
     Data(data::Data),
-    /// Print the JSON schema of a file format.
     Schema(schema::Schema),
 }
 

@@ -11,7 +11,6 @@ use crate::progress::Reporter;
 /// Install the ONNX Runtime library.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Runtime {
-    /// Put the pinned ONNX Runtime library into your cache folder.
     Install(Install),
 }
 

@@ -110,7 +110,7 @@ impl Bench {
             let text = replaced(&text, "subnets: 24", "subnets: 4");
             bench.write(
                 &format!("platforms/{name}.yaml"),
-                &replaced(&text, "min-samples: 200", "min-samples: 16"),
+                replaced(&text, "min-samples: 200", "min-samples: 16"),
             );
         }
         bench

@@ -19,7 +19,8 @@ const STEPS: u64 = 4;
 /// A supernet's file and a training state's after one update.
 fn files() -> (TempDir, PathBuf, PathBuf) {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let (weights, state) = (folder.path().join("supernet.safetensors"), folder.path().join("checkpoint.safetensors"));
+    let (weights, state) =
+        (folder.path().join("supernet.safetensors"), folder.path().join("checkpoint.safetensors"));
     let model = model(training());
     let device = Device::flex().autodiff();
     let mut shared = supernet(model.space.clone(), 4, &device);
@@ -40,7 +41,9 @@ fn refused(bytes: &[u8], readers: &[Reader]) -> Vec<String> {
     let error = |reader: &Reader| {
         let text = match reader {
             Reader::Supernet => load_supernet(&path).map(|_| ()).map_err(|error| error.to_string()),
-            Reader::State => load_state(&path, &Device::flex()).map(|_| ()).map_err(|error| error.to_string()),
+            Reader::State => {
+                load_state(&path, &Device::flex()).map(|_| ()).map_err(|error| error.to_string())
+            }
         };
         let text = text.expect_err("the file is refused");
         assert!(text.contains(&path.display().to_string()), "{text}");
@@ -71,7 +74,8 @@ fn edited(bytes: &[u8], edit: impl FnOnce(&mut Value)) -> Vec<u8> {
 fn with_metadata(bytes: &[u8], edit: impl FnOnce(&mut Value)) -> Vec<u8> {
     edited(bytes, |header| {
         let entry = &mut header["__metadata__"]["elastic"];
-        let mut value: Value = serde_json::from_str(entry.as_str().expect("a text")).expect("JSON in the header");
+        let mut value: Value =
+            serde_json::from_str(entry.as_str().expect("a text")).expect("JSON in the header");
         edit(&mut value);
         *entry = value.to_string().into();
     })
@@ -107,7 +111,9 @@ fn files_that_are_cut_short() {
     for (path, reader) in [(&weights, Reader::Supernet), (&state, Reader::State)] {
         let whole = read(path);
         let header = u64::from_le_bytes(whole[..8].try_into().expect("eight bytes")) as usize;
-        for length in [0, 1, 7, 8, 9, 8 + header / 2, 8 + header, 9 + header, whole.len() / 2, whole.len() - 1] {
+        for length in
+            [0, 1, 7, 8, 9, 8 + header / 2, 8 + header, 9 + header, whole.len() / 2, whole.len() - 1]
+        {
             let text = &refused(&whole[..length], &[reader])[0];
             assert!(text.contains("damaged or cut short: train again, or copy it anew"), "{length}: {text}");
         }
@@ -125,7 +131,8 @@ fn files_of_others() {
     let data = 1.5_f32.to_le_bytes();
     let view = TensorView::new(Dtype::F32, vec![1], &data).expect("one value");
     let foreign = safetensors::serialize([("x", view)], None).expect("a file");
-    let schema = |bytes: &[u8], name: &'static str| with_metadata(bytes, |value| value["schema"] = name.into());
+    let schema =
+        |bytes: &[u8], name: &'static str| with_metadata(bytes, |value| value["schema"] = name.into());
     for (row, bytes, readers) in [
         ("another program's", foreign, &BOTH[..]),
         ("a training state", state.clone(), &[Reader::Supernet]),
@@ -155,7 +162,11 @@ fn headers_that_do_not_fit() {
         header["head.offset"] = entry;
     };
     let edits: [(&str, Box<dyn Fn(&[u8]) -> Vec<u8>>, &str); 7] = [
-        ("a name", Box::new(|b| edited(b, rename)), "tensors are missing: head.bias; the file was made for another"),
+        (
+            "a name",
+            Box::new(|b| edited(b, rename)),
+            "tensors are missing: head.bias; the file was made for another",
+        ),
         (
             "a shape",
             Box::new(|b| edited(b, |header| header["head.weight"]["shape"] = json!([3, 13]))),
@@ -171,7 +182,11 @@ fn headers_that_do_not_fit() {
             Box::new(|b| with_metadata(b, |value| depth(value).push(4.into()))),
             "tensors are missing: blocks.3.attn.proj.bias",
         ),
-        ("a shallower space", Box::new(|b| with_metadata(b, |value| drop(depth(value).pop()))), "unknown tensors: blocks.2"),
+        (
+            "a shallower space",
+            Box::new(|b| with_metadata(b, |value| drop(depth(value).pop()))),
+            "unknown tensors: blocks.2",
+        ),
         (
             "a space without choices",
             Box::new(|b| with_metadata(b, |value| space(value)["embed-dim"] = json!([]))),

@@ -22,12 +22,18 @@ fn random(shape: &[usize], seed: u64) -> Array {
 /// A module with random parameters in place of its first ones.
 fn filled<M: burn::module::Module>(module: M, seed: u64) -> M {
     let weights = parameters::collect(&module);
-    let drawn = weights.iter().zip(seed..).map(|((name, array), seed)| (name.clone(), random(&array.shape, seed)));
+    let drawn =
+        weights.iter().zip(seed..).map(|((name, array), seed)| (name.clone(), random(&array.shape, seed)));
     parameters::replace(module, &drawn.collect()).expect("the same names and shapes")
 }
 
 /// `x W + b` for the leading columns of W and b, cell by cell.
-fn product(x: &Array, outputs: usize, weight: impl Fn(usize, usize) -> f32, bias: impl Fn(usize) -> f32) -> Vec<f64> {
+fn product(
+    x: &Array,
+    outputs: usize,
+    weight: impl Fn(usize, usize) -> f32,
+    bias: impl Fn(usize) -> f32,
+) -> Vec<f64> {
     let cell = |row: &[f32], o: usize| {
         let products = row.iter().enumerate().map(|(i, &x)| f64::from(x) * f64::from(weight(i, o)));
         f64::from(bias(o)) + products.sum::<f64>()

@@ -39,7 +39,10 @@ fn cross_entropy_by_hand() {
         let columns = logits.len() / rows;
         let array = |data: &Vec<f32>| Array { shape: vec![rows, columns], data: data.clone() };
         let loss = cross_entropy(tensor(&array(&logits)), tensor(&array(&targets))).into_scalar::<f32>();
-        assert!((f64::from(loss) - expected).abs() < 1e-6 * expected.max(1.0), "{logits:?} {targets:?}: {loss}");
+        assert!(
+            (f64::from(loss) - expected).abs() < 1e-6 * expected.max(1.0),
+            "{logits:?} {targets:?}: {loss}"
+        );
     }
 }
 

@@ -6,6 +6,7 @@ mod layers;
 mod losses;
 mod model_files;
 mod optimizer;
+mod recipe;
 mod reference;
 mod refusals;
 mod resume;

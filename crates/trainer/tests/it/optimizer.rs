@@ -58,8 +58,13 @@ fn decay_is_for_matrices_only() {
 
 #[test]
 fn two_steps_by_hand() {
-    let config =
-        Optimizer { learning_rate: 9.0, final_learning_rate: 9.0, weight_decay: 0.5, beta1: 0.9, beta2: 0.99 };
+    let config = Optimizer {
+        learning_rate: 9.0,
+        final_learning_rate: 9.0,
+        weight_decay: 0.5,
+        beta1: 0.9,
+        beta2: 0.99,
+    };
     let mut shared = shared();
     let before = parameters::collect(&shared.network);
     let mut optimizer = adamw(&config, &shared.network);

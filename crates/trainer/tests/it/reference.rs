@@ -71,7 +71,8 @@ impl Network<'_> {
     fn patches(&self, image: &[f32]) -> Vec<Vec<f64>> {
         let (size, side) = (self.space.patch_size, self.space.image_size);
         let mut patches = Vec::new();
-        for (top, left) in (0..side).step_by(size).flat_map(|t| (0..side).step_by(size).map(move |l| (t, l))) {
+        for (top, left) in (0..side).step_by(size).flat_map(|t| (0..side).step_by(size).map(move |l| (t, l)))
+        {
             let mut patch = Vec::new();
             for channel in 0..self.space.channels {
                 for row in top..top + size {
@@ -88,14 +89,17 @@ impl Network<'_> {
         let size = self.space.head_dim;
         let qkv: Vec<Vec<f64>> = tokens
             .iter()
-            .map(|token| self.linear(&format!("{block}.attn.qkv"), &self.norm(&format!("{block}.norm1"), token)))
+            .map(|token| {
+                self.linear(&format!("{block}.attn.qkv"), &self.norm(&format!("{block}.norm1"), token))
+            })
             .collect();
         let inner = qkv[0].len() / 3;
         for (index, token) in tokens.iter_mut().enumerate() {
             let mut context = vec![0.0; inner];
             for first in (0..inner).step_by(size) {
                 let query = &qkv[index][first..first + size];
-                let score = |other: &Vec<f64>| dot(query, &other[inner + first..][..size]) / (size as f64).sqrt();
+                let score =
+                    |other: &Vec<f64>| dot(query, &other[inner + first..][..size]) / (size as f64).sqrt();
                 let shares: Vec<f64> = qkv.iter().map(|other| score(other).exp()).collect();
                 let total: f64 = shares.iter().sum();
                 for (share, other) in shares.iter().zip(&qkv) {
@@ -109,7 +113,8 @@ impl Network<'_> {
     }
 
     fn linear(&self, name: &str, x: &[f64]) -> Vec<f64> {
-        let (weight, bias) = (&self.tensors[&format!("{name}.weight")], &self.tensors[&format!("{name}.bias")]);
+        let (weight, bias) =
+            (&self.tensors[&format!("{name}.weight")], &self.tensors[&format!("{name}.bias")]);
         let mut y = bias.clone();
         for (x, row) in x.iter().zip(weight.chunks(bias.len())) {
             y.iter_mut().zip(row).for_each(|(y, w)| *y += x * w);
@@ -118,11 +123,16 @@ impl Network<'_> {
     }
 
     fn norm(&self, name: &str, x: &[f64]) -> Vec<f64> {
-        let (scale, shift) = (&self.tensors[&format!("{name}.weight")], &self.tensors[&format!("{name}.bias")]);
+        let (scale, shift) =
+            (&self.tensors[&format!("{name}.weight")], &self.tensors[&format!("{name}.bias")]);
         let mean = x.iter().sum::<f64>() / x.len() as f64;
         let variance = x.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / x.len() as f64;
         let deviation = (variance + LAYER_NORM_EPSILON).sqrt();
-        x.iter().zip(scale).zip(shift).map(|((v, scale), shift)| (v - mean) / deviation * scale + shift).collect()
+        x.iter()
+            .zip(scale)
+            .zip(shift)
+            .map(|((v, scale), shift)| (v - mean) / deviation * scale + shift)
+            .collect()
     }
 }
 

@@ -92,7 +92,11 @@ fn a_run_that_was_stopped_goes_on_bit_for_bit() {
             let outcome = run_until(&model, &folder, Start::Fresh, k).expect(&row);
             assert_eq!(outcome, Outcome::Stopped { step: k }, "{row}");
             assert!(!folder.is_finished(), "{row}");
-            assert_eq!(run(&model, &folder, Start::Resume, |_, _| ()).expect(&row), Outcome::Finished, "{row}");
+            assert_eq!(
+                run(&model, &folder, Start::Resume, |_, _| ()).expect(&row),
+                Outcome::Finished,
+                "{row}"
+            );
             assert!(bytes(&folder.supernet()) == supernet, "{row}: other weights");
             assert_eq!(without_times(&log(&folder)), without_times(&records), "{row}");
         }
@@ -108,7 +112,11 @@ fn a_run_that_is_stopped_at_every_step_goes_on_bit_for_bit() {
         let start = if k == 1 { Start::Fresh } else { Start::Resume };
         assert_eq!(run_until(&model, &folder, start, k).expect("a run"), Outcome::Stopped { step: k });
     }
-    assert_eq!(run_until(&model, &folder, Start::Resume, 6).expect("a run"), Outcome::Finished, "the last step");
+    assert_eq!(
+        run_until(&model, &folder, Start::Resume, 6).expect("a run"),
+        Outcome::Finished,
+        "the last step"
+    );
     assert!(bytes(&folder.supernet()) == supernet, "other weights");
     // A finished run that is resumed once more has nothing to do.
     assert_eq!(run(&model, &folder, Start::Resume, |_, _| ()).expect("a run"), Outcome::Finished);
@@ -139,7 +147,11 @@ fn a_run_that_was_killed_goes_on_bit_for_bit() {
             let mut text = std::fs::read_to_string(folder.metrics()).expect("a log");
             text.push_str(r#"{"kind":"train","step":"#);
             std::fs::write(folder.metrics(), text).expect("a log");
-            assert_eq!(run(&model, &folder, Start::Resume, |_, _| ()).expect(&row), Outcome::Finished, "{row}");
+            assert_eq!(
+                run(&model, &folder, Start::Resume, |_, _| ()).expect(&row),
+                Outcome::Finished,
+                "{row}"
+            );
             assert!(bytes(&folder.supernet()) == supernet, "{row}: other weights");
             assert_eq!(without_times(&log(&folder)), without_times(&records), "{row}");
             let lines = std::fs::read_to_string(folder.metrics()).expect("a log").lines().count();
@@ -159,7 +171,10 @@ fn the_log_of_a_run() {
             Record::Train { step, loss, learning_rate, gradient_norm, .. } => {
                 assert!(loss.is_finite() && *loss > 0.0, "{record:?}");
                 assert!(*gradient_norm > 0.05, "the norm is that before clipping: {record:?}");
-                assert_eq!(*learning_rate, elastic_trainer::schedule::learning_rate(&model.training, step - 1));
+                assert_eq!(
+                    *learning_rate,
+                    elastic_trainer::schedule::learning_rate(&model.training, step - 1)
+                );
             }
             Record::Validation { images, accuracy, random_accuracy, .. } => {
                 assert_eq!(*images, 8);
@@ -181,7 +196,8 @@ fn a_run_keeps_its_configuration() {
     let (_temporary, folder) = folder();
     run_until(&model, &folder, Start::Fresh, 1).expect("a run");
     assert_eq!(read_config(&folder.0).expect("config.yaml"), model);
-    let state = checkpoint::load_state(&folder.checkpoint(), &elastic_trainer::Device::flex()).expect("a checkpoint");
+    let state =
+        checkpoint::load_state(&folder.checkpoint(), &elastic_trainer::Device::flex()).expect("a checkpoint");
     assert_eq!((state.model, state.step), (model, 1));
 }
 
@@ -220,7 +236,7 @@ fn runs_that_may_not_begin_or_go_on() {
     large.training.batch_size = 18;
     let (_temporary, folder) = self::folder();
     let error = run(&large, &folder, Start::Fresh, |_, _| ()).expect_err("too few images").to_string();
-    assert_eq!(error, "batch-size is 18: it must be 1 to 17, the number of training images");
+    assert_eq!(error, "training.batch-size is 18: it must be 1 to 17, the number of training images");
 }
 
 #[test]
@@ -264,7 +280,8 @@ fn weights_that_are_no_numbers_are_not_saved() {
     assert!(error.starts_with("step 1: "), "{error}");
     assert!(error.contains("lower optimizer.learning-rate"), "{error}");
     assert!(!folder.is_finished());
-    let state = checkpoint::load_state(&folder.checkpoint(), &elastic_trainer::Device::flex()).expect("a checkpoint");
+    let state =
+        checkpoint::load_state(&folder.checkpoint(), &elastic_trainer::Device::flex()).expect("a checkpoint");
     assert_eq!(state.step, 0);
 }
 

@@ -14,7 +14,9 @@ use elastic_trainer::supernet::Network;
 use elastic_trainer::{Supernet, parameters};
 
 use crate::reference::{self, Tensors};
-use crate::support::{self, DROPS, GRANULARITIES, POOLINGS, batch, draw, origins, supernet, training, vit_space, worst};
+use crate::support::{
+    self, DROPS, GRANULARITIES, POOLINGS, batch, draw, origins, supernet, training, vit_space, worst,
+};
 
 /// The gradients by their parameters' names.
 pub(crate) fn named(gradients: &GradientsParams, network: &Network) -> Weights {
@@ -74,17 +76,19 @@ fn reached(full: &Weights, space: &SearchSpace, subnets: &[Subnet]) -> BTreeMap<
 #[test]
 fn gradients_are_those_of_finite_differences() {
     const STEP: f64 = 1e-5;
-    let (mut compared, mut worst_error) = (0, 0.0_f64);
+    let mut compared = 0;
     for (pooling, (drop, per)) in POOLINGS.into_iter().zip(DROPS.into_iter().zip(GRANULARITIES)) {
         let vit = vit_space(pooling, drop, per);
         let space = SearchSpace::Vit(vit.clone());
         let (shared, batch) = (shared(&space), batch(&space, &[2, 0], 4));
         let full = parameters::collect(&shared.network);
         for (index, subnet) in draw(&space, 2, 1).into_iter().chain([space.largest()]).enumerate() {
-            let (losses, found) = run(&shared, &batch, std::slice::from_ref(&subnet), &recipe(Reduce::Sum, None, 0.1));
+            let (losses, found) =
+                run(&shared, &batch, std::slice::from_ref(&subnet), &recipe(Reduce::Sum, None, 0.1));
             let loss = |tensors: &Tensors| {
                 let rows = reference::logits(&vit, tensors, &batch.images);
-                let target = |label: u8, class| 0.1 / 3.0 + if class == usize::from(label) { 0.9 } else { 0.0 };
+                let target =
+                    |label: u8, class| 0.1 / 3.0 + if class == usize::from(label) { 0.9 } else { 0.0 };
                 let targets = |label: u8| (0..3).map(|class| target(label, class)).collect::<Vec<_>>();
                 let of = |(row, &label): (&Vec<f64>, &u8)| reference::cross_entropy(row, &targets(label));
                 rows.iter().zip(&batch.labels).map(of).sum::<f64>() / 2.0
@@ -102,13 +106,13 @@ fn gradients_are_those_of_finite_differences() {
                     let expected = (moved(STEP) - moved(-STEP)) / (2.0 * STEP);
                     let gradient = f64::from(found[&origin.name].data[origin.offsets[at]]);
                     let error = (gradient - expected).abs() / (1.0 + expected.abs());
-                    assert!(error < 1e-5, "{subnet}: {name}[{at}] is {gradient}, expected {expected}");
-                    (compared, worst_error) = (compared + 1, worst_error.max(error));
+                    assert!(error < 1e-6, "{subnet}: {name}[{at}] is {gradient}, expected {expected}");
+                    compared += 1;
                 }
             }
         }
     }
-    println!("{compared} derivatives, worst error {worst_error:e}");
+    assert!(compared > 500, "{compared} derivatives");
 }
 
 #[test]
@@ -121,7 +125,8 @@ fn subnets_are_added_or_averaged() {
         let mut sums: BTreeMap<String, Vec<f64>> = BTreeMap::new();
         let mut losses = Vec::new();
         for subnet in &subnets {
-            let (loss, gradient) = run(&shared, &batch, std::slice::from_ref(subnet), &recipe(Reduce::Sum, None, 0.1));
+            let (loss, gradient) =
+                run(&shared, &batch, std::slice::from_ref(subnet), &recipe(Reduce::Sum, None, 0.1));
             losses.extend(loss);
             for (name, array) in gradient {
                 let sum = sums.entry(name).or_insert_with(|| vec![0.0; array.data.len()]);
@@ -184,8 +189,10 @@ fn the_first_subnet_teaches_the_others() {
         for weight in [0.0, 0.25, 1.0] {
             let row = format!("smoothing {smoothing}, weight {weight}");
             let (losses, _) = run(&shared, &batch, &subnets, &recipe(Reduce::Mean, Some(weight), smoothing));
-            let mixed =
-                [hard[0] * (1.0 - weight) + (1.0 - second) * weight, hard[1] * (1.0 - weight) + second * weight];
+            let mixed = [
+                hard[0] * (1.0 - weight) + (1.0 - second) * weight,
+                hard[1] * (1.0 - weight) + second * weight,
+            ];
             for (subnet, (loss, targets)) in subnets.iter().zip(losses.iter().zip([hard, mixed, mixed])) {
                 let expected = reference::cross_entropy(&logits(subnet), &targets);
                 assert!((loss - expected).abs() < 1e-6, "{row}: {subnet}: {loss}, expected {expected}");

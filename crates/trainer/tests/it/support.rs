@@ -132,13 +132,16 @@ pub(crate) fn tensor<const D: usize>(array: &Array) -> Tensor<D> {
     Tensor::from_data(TensorData::new(array.data.clone(), array.shape.clone()), &Device::flex())
 }
 
-/// The largest difference; infinite if the lengths differ or a value is no number.
+/// The largest difference; infinite if the lengths differ, no number if a value is none.
 pub(crate) fn worst<A: Copy + Into<f64>, B: Copy + Into<f64>>(a: &[A], b: &[B]) -> f64 {
     let difference = |(a, b): (&A, &B)| ((*a).into() - (*b).into()).abs();
     if a.len() != b.len() {
         return f64::INFINITY;
     }
-    a.iter().zip(b).map(difference).fold(0.0, |worst, d| if d <= worst { worst } else { d })
+    a.iter()
+        .zip(b)
+        .map(difference)
+        .fold(0.0, |worst: f64, d| if worst.is_nan() || d <= worst { worst } else { d })
 }
 
 /// A tensor of a subnet as part of a tensor of the supernet.
@@ -147,8 +150,6 @@ pub(crate) struct Origin {
     pub(crate) name: String,
     /// Where in it each value of the subnet's tensor lies.
     pub(crate) offsets: Vec<usize>,
-    /// Shape of the subnet's tensor as the supernet's module has it.
-    pub(crate) shape: Vec<usize>,
 }
 
 /// Where each tensor of a standalone subnet lies in the supernet, from the definition: the leading
@@ -167,7 +168,7 @@ pub(crate) fn origins(full: &Weights, space: &SearchSpace, subnet: &Subnet) -> B
         }
         let full_name = parts.join(".");
         let offsets = leading(&full[&full_name].shape, &shape);
-        (name, Origin { name: full_name, offsets, shape })
+        (name, Origin { name: full_name, offsets })
     };
     space.shape(subnet).tensors().into_iter().map(origin).collect()
 }

@@ -1,7 +1,9 @@
 //! The law of weight sharing: a subnet inside the supernet is the standalone network of its weights.
 
-use burn::tensor::Device;
-use elastic_space::vit::{DepthChoices, DropPolicy, Granularity, VitLayer, VitSpace, VitSubnet, WidthChoices};
+use burn::tensor::{Device, Tensor, TensorData};
+use elastic_space::vit::{
+    DepthChoices, DropPolicy, Granularity, VitLayer, VitSpace, VitSubnet, WidthChoices,
+};
 use elastic_space::{Array, SearchSpace, Seed, Subnet, Weights};
 use elastic_trainer::evaluate::accuracy;
 use elastic_trainer::supernet::Network;
@@ -9,7 +11,9 @@ use elastic_trainer::{Supernet, parameters};
 use proptest::prelude::*;
 
 use crate::reference;
-use crate::support::{self, DROPS, GRANULARITIES, POOLINGS, draw, images, origins, supernet, vit_space, worst};
+use crate::support::{
+    self, DROPS, GRANULARITIES, POOLINGS, draw, images, origins, supernet, vit_space, worst,
+};
 
 /// A supernet that is exactly one network: every dimension has one choice, layer by layer the
 /// subnet's. No slice in it leaves anything out.
@@ -39,7 +43,8 @@ fn standalone(space: &VitSpace, subnet: &VitSubnet, weights: &Weights) -> (Super
             array.shape.extend([3, inner]);
         }
     }
-    let network = parameters::replace(network, &weights).expect("names and shapes are those of the extracted");
+    let network =
+        parameters::replace(network, &weights).expect("names and shapes are those of the extracted");
     let renumber = |(index, layer): (usize, &VitLayer)| VitLayer { index, ..*layer };
     let layers = subnet.layers.iter().enumerate().map(renumber).collect();
     let subnet = Subnet::Vit(VitSubnet { embed_dim: subnet.embed_dim, layers });
@@ -48,7 +53,7 @@ fn standalone(space: &VitSpace, subnet: &VitSubnet, weights: &Weights) -> (Super
 
 #[test]
 fn a_subnet_is_its_standalone_network() {
-    let (mut subnets, mut worst_standalone, mut worst_reference) = (0, 0.0_f64, 0.0_f64);
+    let mut subnets = 0;
     for pooling in POOLINGS {
         for (drop, per) in DROPS.into_iter().flat_map(|drop| GRANULARITIES.map(|per| (drop, per))) {
             let vit = vit_space(pooling, drop, per);
@@ -65,33 +70,25 @@ fn a_subnet_is_its_standalone_network() {
                 let (alone, whole) = standalone(&vit, sizes, &weights);
                 let difference = worst(&inside.data, &alone.logits(&images, &whole).data);
                 assert!(difference <= 1e-6, "{row}: {difference} from the standalone supernet");
-                worst_standalone = worst_standalone.max(difference);
                 let by_loops = reference::logits(&vit, &reference::tensors(&weights), &images.data).concat();
                 let difference = worst(&inside.data, &by_loops);
-                assert!(difference <= 5e-6, "{row}: {difference} from the loops");
-                worst_reference = worst_reference.max(difference);
+                assert!(difference <= 2e-6, "{row}: {difference} from the loops");
                 subnets += 1;
             }
         }
     }
-    println!("{subnets} subnets: {worst_standalone:e} from standalone, {worst_reference:e} from loops");
+    assert!(subnets >= 50, "{subnets} subnets");
 }
 
 #[test]
 fn a_supernet_holds_no_active_subnet() {
     let space = support::space();
-    let device = Device::flex().autodiff();
-    for (shared, kind) in [
-        (supernet(space.clone(), 6, &Device::flex()), "plain"),
-        (supernet(space.clone(), 6, &device), "with gradients"),
-    ] {
+    for (device, kind) in [(Device::flex(), "plain"), (Device::flex().autodiff(), "with gradients")] {
+        let shared = supernet(space.clone(), 6, &device);
         let images = images(&space, 2, 1);
+        let data = TensorData::new(images.data, images.shape);
         let logits = |subnet: &Subnet| {
-            let input = burn::tensor::Tensor::<4>::from_data(
-                burn::tensor::TensorData::new(images.data.clone(), images.shape.clone()),
-                &shared.network.devices()[0],
-            );
-            parameters::array(shared.forward(input, subnet))
+            parameters::array(shared.forward(Tensor::from_data(data.clone(), &device), subnet))
         };
         let (before, subnets) = (parameters::collect(&shared.network), draw(&space, 12, 2));
         let first: Vec<Array> = subnets.iter().map(logits).collect();

@@ -1,0 +1,83 @@
+//! A run does what its recipe says: the same steps, put together by hand, end with the same weights.
+
+use std::sync::atomic::AtomicBool;
+
+use burn::tensor::Device;
+use elastic_data::{Augmentation, Loader};
+use elastic_space::random::Purpose;
+use elastic_space::sampling::Mixed;
+use elastic_space::{Sampling, Weights};
+use elastic_trainer::config::{Distillation, Reduce, Training};
+use elastic_trainer::optimizer::{adamw, scaled};
+use elastic_trainer::train::{RunFolder, Start};
+use elastic_trainer::{Model, Supernet, checkpoint, parameters, schedule, step, train};
+
+use crate::step::named;
+use crate::support::{model, splits, training, worst};
+
+#[test]
+fn a_run_follows_its_recipe() {
+    let sandwich = Sampling::Mixed(Mixed { fixed: vec!["largest".into(), "smallest".into()] });
+    for (row, recipe) in [
+        ("plain", training()),
+        ("summed, never clipped", Training { clip_gradient_norm: Some(1e3), subnets: 3, ..training() }),
+        ("always clipped", Training { clip_gradient_norm: Some(0.05), ..training() }),
+        (
+            "everything",
+            Training {
+                subnets: 3,
+                sampling: sandwich,
+                reduce: Reduce::Mean,
+                distillation: Some(Distillation { weight: 0.5 }),
+                label_smoothing: 0.1,
+                clip_gradient_norm: Some(0.2),
+                augmentation: Augmentation { flip: true, crop_padding: 1 },
+                ..training()
+            },
+        ),
+    ] {
+        let model = model(recipe);
+        let (by_hand, run) = (by_hand(&model), trained(&model));
+        for (name, array) in &by_hand {
+            let difference = worst(&array.data, &run[name].data);
+            assert!(difference <= 1e-6, "{row}: {name} differs by {difference}");
+        }
+    }
+}
+
+fn trained(model: &Model) -> Weights {
+    let temporary = tempfile::tempdir().expect("a temporary folder");
+    let folder = RunFolder(temporary.path().join("run"));
+    let stop = AtomicBool::new(false);
+    train(model, splits(&model.space), &folder, Start::Fresh, &stop, &mut |_| ()).expect("a run");
+    let loaded = checkpoint::load_supernet(&folder.supernet()).expect("a supernet");
+    parameters::collect(&loaded.supernet.network)
+}
+
+fn by_hand(model: &Model) -> Weights {
+    let (recipe, device) = (&model.training, Device::flex().autodiff());
+    let mut shared = Supernet::new(model.space.clone(), model.seed(), &device);
+    let mut optimizer = adamw(&recipe.optimizer, &shared.network);
+    let data = splits(&model.space).train;
+    let normalisation = model.data.normalisation();
+    let mut loader = Loader::new(data, model.seed(), recipe.batch_size, recipe.augmentation, normalisation)
+        .expect("a recipe that fits");
+    for number in 0..recipe.steps {
+        let mut rng = model.seed().generator(Purpose::Subnets, number);
+        let mut subnets = match recipe.sampling {
+            Sampling::Random => Vec::new(),
+            Sampling::Mixed(_) => vec![model.space.largest(), model.space.smallest()],
+        };
+        subnets.extend((subnets.len()..recipe.subnets).map(|_| model.space.draw(&mut rng)));
+        let result = step::gradients(&shared, &loader.batch(number), &subnets, recipe, &device);
+        let mut gradients = result.ok().expect("finite losses").gradients;
+        let all = named(&gradients, &shared.network);
+        let norm = all.values().flat_map(|a| &a.data).map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt();
+        if let Some(limit) = recipe.clip_gradient_norm {
+            gradients = scaled(gradients, (limit / norm).min(1.0), &shared.network);
+        }
+        let rate = schedule::learning_rate(recipe, number);
+        shared.network = optimizer.step(rate, shared.network, gradients);
+    }
+    parameters::collect(&shared.network)
+}
