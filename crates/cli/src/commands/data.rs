@@ -20,7 +20,7 @@ pub(crate) enum Data {
 pub(crate) struct Fetch {
     /// The data set.
     name: Name,
-    /// Folder to put it in [default: data/<name>].
+    /// Folder to put it in [default: data/NAME].
     #[arg(long)]
     out: Option<PathBuf>,
 }

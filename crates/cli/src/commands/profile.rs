@@ -19,7 +19,7 @@ use crate::table::{self, Format};
 ///
 /// The platform file describes the device; this machine must be it, else nothing is measured (exit
 /// code 4). Subnets and a fixed reference, the largest, are measured interleaved in one process, in a
-/// new random order every round, and every sample is kept. Written: profiles/<platform>.json.
+/// new random order every round, and every sample is kept. Written: profiles/PLATFORM.json.
 #[derive(Debug, Args)]
 pub(crate) struct Profile {
     /// Platform file: looked for here, then in platforms/.
@@ -34,7 +34,7 @@ pub(crate) struct Profile {
     /// Seed of the subnets and of the order of measuring [default: the run's].
     #[arg(long)]
     seed: Option<u64>,
-    /// File to write [default: profiles/<platform>.json].
+    /// File to write [default: profiles/PLATFORM.json].
     #[arg(long)]
     out: Option<PathBuf>,
 }

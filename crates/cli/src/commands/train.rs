@@ -32,7 +32,7 @@ pub(crate) struct Train {
     /// Folder with the four IDX files, instead of the model file's.
     #[arg(long)]
     data: Option<PathBuf>,
-    /// Folder of the run [default: runs/<model file's name>].
+    /// Folder of the run [default: runs/MODEL, by the model file's name].
     #[arg(long)]
     out: Option<PathBuf>,
     /// Gradient steps, instead of the model file's.

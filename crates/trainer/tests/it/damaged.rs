@@ -16,6 +16,9 @@ use crate::support::{batch, draw, images, model, supernet, training};
 
 const STEPS: u64 = 4;
 
+/// A file made from another.
+type Edit = fn(&[u8]) -> Vec<u8>;
+
 /// A supernet's file and a training state's after one update.
 fn files() -> (TempDir, PathBuf, PathBuf) {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -27,7 +30,7 @@ fn files() -> (TempDir, PathBuf, PathBuf) {
     let mut optimizer = adamw(&model.training.optimizer, &shared.network);
     let batch = batch(&model.space, &[0, 1], 1);
     let result = step::gradients(&shared, &batch, &[model.space.largest()], &model.training, &device);
-    shared.network = optimizer.step(0.01, shared.network, result.ok().expect("finite losses").gradients);
+    shared.network = optimizer.step(0.01, shared.network, result.expect("finite losses").gradients);
     save_supernet(&weights, &shared, STEPS).expect("a supernet's file");
     save_state(&state, &shared, &optimizer, &model, STEPS).expect("a training state's file");
     (folder, weights, state)
@@ -68,6 +71,15 @@ fn edited(bytes: &[u8], edit: impl FnOnce(&mut Value)) -> Vec<u8> {
     edit(&mut header);
     let header = header.to_string();
     [&(header.len() as u64).to_le_bytes(), header.as_bytes(), data].concat()
+}
+
+/// The same file with another name for a tensor.
+fn renamed(bytes: &[u8], from: &str, to: &str) -> Vec<u8> {
+    edited(bytes, |header| {
+        let tensors = header.as_object_mut().expect("an object");
+        let entry = tensors.remove(from).expect("the tensor is there");
+        tensors.insert(to.to_owned(), entry);
+    })
 }
 
 /// The same file with another text of ours in its header.
@@ -156,45 +168,40 @@ fn files_of_others() {
 #[test]
 fn headers_that_do_not_fit() {
     let (_folder, weights, state) = files();
-    let rename = |header: &mut Value| {
-        let entry = header["head.bias"].take();
-        header.as_object_mut().expect("an object").remove("head.bias");
-        header["head.offset"] = entry;
-    };
-    let edits: [(&str, Box<dyn Fn(&[u8]) -> Vec<u8>>, &str); 7] = [
+    let edits: [(&str, Edit, &str); 7] = [
         (
             "a name",
-            Box::new(|b| edited(b, rename)),
+            |b| renamed(b, "head.bias", "head.offset"),
             "tensors are missing: head.bias; the file was made for another",
         ),
         (
             "a shape",
-            Box::new(|b| edited(b, |header| header["head.weight"]["shape"] = json!([3, 13]))),
+            |b| edited(b, |header| header["head.weight"]["shape"] = json!([3, 13])),
             "tensor head.weight has shape [3, 13], the search space needs [13, 3]; the file was made for another",
         ),
         (
             "a type",
-            Box::new(|b| edited(b, |header| header["head.weight"]["dtype"] = "I32".into())),
+            |b| edited(b, |header| header["head.weight"]["dtype"] = "I32".into()),
             "tensors are missing: head.weight",
         ),
         (
             "a deeper space",
-            Box::new(|b| with_metadata(b, |value| depth(value).push(4.into()))),
+            |b| with_metadata(b, |value| depth(value).push(4.into())),
             "tensors are missing: blocks.3.attn.proj.bias",
         ),
         (
             "a shallower space",
-            Box::new(|b| with_metadata(b, |value| drop(depth(value).pop()))),
+            |b| with_metadata(b, |value| drop(depth(value).pop())),
             "unknown tensors: blocks.2",
         ),
         (
             "a space without choices",
-            Box::new(|b| with_metadata(b, |value| space(value)["embed-dim"] = json!([]))),
+            |b| with_metadata(b, |value| space(value)["embed-dim"] = json!([])),
             "space.vit: embed-dim has no choices",
         ),
         (
             "half a space",
-            Box::new(|b| with_metadata(b, |value| space(value)["depth"] = json!({}))),
+            |b| with_metadata(b, |value| space(value)["depth"] = json!({})),
             "the file is damaged or from another version",
         ),
     ];
@@ -218,14 +225,9 @@ fn optimizers_that_are_damaged() {
         state[8 + length + from..][..bytes].fill(0xA5);
         state
     };
-    let renamed = edited(&state, |header| {
-        let entry = header["optimizer"].take();
-        header.as_object_mut().expect("an object").remove("optimizer");
-        header["optimiser"] = entry;
-    });
     let size = offset(1) - offset(0);
     for (row, bytes) in [
-        ("no optimizer", renamed),
+        ("no optimizer", renamed(&state, "optimizer", "optimiser")),
         ("its first bytes", spoiled(offset(0), 16)),
         ("its description", spoiled(offset(0) + 16, size.min(200))),
         ("all of it", spoiled(offset(0), size)),

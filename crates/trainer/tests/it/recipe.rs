@@ -70,7 +70,7 @@ fn by_hand(model: &Model) -> Weights {
         };
         subnets.extend((subnets.len()..recipe.subnets).map(|_| model.space.draw(&mut rng)));
         let result = step::gradients(&shared, &loader.batch(number), &subnets, recipe, &device);
-        let mut gradients = result.ok().expect("finite losses").gradients;
+        let mut gradients = result.expect("finite losses").gradients;
         let all = named(&gradients, &shared.network);
         let norm = all.values().flat_map(|a| &a.data).map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt();
         if let Some(limit) = recipe.clip_gradient_norm {

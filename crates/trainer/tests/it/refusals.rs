@@ -8,11 +8,13 @@ use elastic_trainer::config::{Distillation, Training};
 
 use crate::support::{model, training};
 
+type Change = fn(&mut Model);
+
 #[test]
 fn models_that_are_refused() {
     const ABOVE: &str = "it must be above 0";
     const SHARE: &str = "it must be at least 0 and below 1";
-    let rows: Vec<(fn(&mut Model), String)> = vec![
+    let rows: Vec<(Change, String)> = vec![
         (
             |m| m.schema = "elastic.model/v2".into(),
             "schema is `elastic.model/v2`: this version reads `elastic.model/v1`".into(),

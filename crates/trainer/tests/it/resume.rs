@@ -15,6 +15,8 @@ use tempfile::TempDir;
 
 use crate::support::{model, splits, training, vit_space};
 
+type Change = fn(&mut Model);
+
 /// Two recipes: the least there is, and everything at once. The norm is clipped at every step.
 fn recipes() -> [(&'static str, Training); 2] {
     let everything = Training {
@@ -211,7 +213,7 @@ fn runs_that_may_not_begin_or_go_on() {
     let state = bytes(&folder.checkpoint());
     let exists = run(&model, &folder, Start::Fresh, |_, _| ()).expect_err("there is a run").to_string();
     assert!(exists.contains("holds a run already: go on with --resume"), "{exists}");
-    let changes: [(&str, fn(&mut Model)); 6] = [
+    let changes: [(&str, Change); 6] = [
         ("space", |model| {
             let SearchSpace::Vit(vit) = &mut model.space;
             vit.embed_dim = vec![13];

@@ -27,7 +27,7 @@ use job::Job;
 /// Accuracy is measured on validation data with the shared weights; the search is an evolution with a
 /// seed. With a platform its latency model guides the search, and the winner is measured on the device
 /// before it is written: if it misses a latency budget, the next candidate is taken. Written to the
-/// output folder: <name>.onnx and <name>.json. A budget that even the smallest subnet misses is an
+/// output folder: NAME.onnx and NAME.json. A budget that even the smallest subnet misses is an
 /// error (exit code 3).
 #[derive(Debug, Args)]
 pub(crate) struct Export {
