@@ -263,7 +263,7 @@ fn runs() {
         case("no finished run", EXPORT, |b| b.remove(SUPERNET)),
         typed("a run that is missing", "export --budget 1mflops --run runs/other"),
         case("a run that has not finished", "profile --platform host-tract --run runs/tiny", |b| {
-            b.remove(SUPERNET)
+            b.remove(SUPERNET);
         }),
         typed("inspect of a run that is missing", "inspect --run runs/other"),
         case("a supernet that is cut short", EXPORT, |b| b.truncate(SUPERNET, 10_000)),

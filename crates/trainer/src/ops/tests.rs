@@ -1,11 +1,32 @@
 use burn::backend::Dispatch;
-use burn::tensor::{Device, Distribution, Tensor, activation, module};
+use burn::tensor::{Device, Gradients, Tensor, TensorData, activation, module};
+use elastic_space::Seed;
+use elastic_space::random::Purpose;
 use proptest::prelude::*;
+use rand::Rng;
 
 use super::FusedOps;
 
 /// Of the largest value, or of 1 if all are smaller.
 const TOLERANCE: f32 = 2e-5;
+
+/// Draws tensors of normal values.
+struct Draw<R> {
+    rng: R,
+    device: Device,
+}
+
+impl<R: Rng> Draw<R> {
+    fn normal<const D: usize>(&mut self, shape: [usize; D], deviation: f64) -> Tensor<D> {
+        let normal = rand_distr::Normal::new(0.0, deviation as f32).expect("the deviation is finite");
+        let values: Vec<f32> = (0..shape.iter().product()).map(|_| self.rng.sample(normal)).collect();
+        Tensor::from_data(TensorData::new(values, shape), &self.device)
+    }
+}
+
+fn draw(seed: u64, device: Device) -> Draw<impl Rng> {
+    Draw { rng: Seed(seed).generator(Purpose::Init, 0), device }
+}
 
 fn worst_difference<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> f32 {
     let (a, b) = (a.inner(), b.inner());
@@ -13,16 +34,24 @@ fn worst_difference<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> f32 {
     (a - b).abs().max().into_scalar::<f32>() / scale
 }
 
-fn normal<const D: usize>(shape: [usize; D], scale: f64, device: &Device) -> Tensor<D> {
-    Tensor::random(shape, Distribution::Normal(0.0, scale), device).require_grad()
+fn flat<const D: usize>(tensor: Option<Tensor<D>>) -> Tensor<1> {
+    let tensor = tensor.expect("the input has a gradient");
+    let values = tensor.shape().num_elements();
+    tensor.reshape([values])
 }
 
-/// Both results agree, and so do their gradients for `x` under random weights.
-fn same<const D: usize>(x: &Tensor<D>, ours: Tensor<D>, burns: Tensor<D>) -> Result<(), TestCaseError> {
-    let weights = Tensor::<D>::random(ours.shape(), Distribution::Default, &ours.device());
+/// Both results agree, and so do the gradients of the inputs under some weights.
+fn same<const D: usize>(
+    (ours, burns): (Tensor<D>, Tensor<D>),
+    weights: &Tensor<D>,
+    gradients: impl Fn(&Gradients) -> Vec<Tensor<1>>,
+) -> Result<(), TestCaseError> {
     prop_assert!(worst_difference(ours.clone(), burns.clone()) < TOLERANCE);
-    let gradient = |y: Tensor<D>| x.grad(&(y * weights.clone()).sum().backward()).expect("x has a gradient");
-    prop_assert!(worst_difference(gradient(ours), gradient(burns)) < TOLERANCE);
+    let gradients = |y: Tensor<D>| gradients(&(y * weights.clone()).sum().backward());
+    for (index, (ours, burns)) in gradients(ours).into_iter().zip(gradients(burns)).enumerate() {
+        let difference = worst_difference(ours, burns);
+        prop_assert!(difference < TOLERANCE, "gradient of input {}: {}", index, difference);
+    }
     Ok(())
 }
 
@@ -30,62 +59,68 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
-    fn gelu_is_that_of_burn(rows in 1_usize..70, columns in 1_usize..700, scale in 0.1_f64..6.0) {
-        let x = normal([rows, columns], scale, &Device::flex().autodiff());
-        same(&x, super::gelu(x.clone()), activation::gelu(x.clone()))?;
+    fn gelu_is_that_of_burn(
+        rows in 1_usize..70, columns in 1_usize..700, scale in 0.1_f64..6.0, seed: u64,
+    ) {
+        let mut draw = draw(seed, Device::flex().autodiff());
+        let x = draw.normal([rows, columns], scale).require_grad();
+        let results = (super::gelu(x.clone()), activation::gelu(x.clone()));
+        same(results, &draw.normal([rows, columns], 1.0), |all| vec![flat(x.grad(all))])?;
     }
 
     #[test]
-    fn softmax_is_that_of_burn(a in 1_usize..9, b in 1_usize..40, columns in 1_usize..90, scale in 0.1_f64..2.0) {
-        let x = normal([a, 2, b, columns], 3.0, &Device::flex().autodiff());
-        same(&x, super::softmax(x.clone(), scale as f32), activation::softmax(x.clone() * scale, 3))?;
+    fn softmax_is_that_of_burn(
+        a in 1_usize..9, b in 1_usize..40, columns in 1_usize..90, scale in 0.1_f64..2.0, seed: u64,
+    ) {
+        let mut draw = draw(seed, Device::flex().autodiff());
+        let x = draw.normal([a, 2, b, columns], 3.0).require_grad();
+        let results = (super::softmax(x.clone(), scale as f32), activation::softmax(x.clone() * scale, 3));
+        same(results, &draw.normal([a, 2, b, columns], 1.0), |all| vec![flat(x.grad(all))])?;
     }
 
     #[test]
-    fn layer_norm_is_that_of_burn(rows in 1_usize..300, columns in 8_usize..130, scale in 0.5_f64..4.0) {
-        let device = Device::flex().autodiff();
-        let x = normal([rows, columns], scale, &device);
-        let (gamma, beta) = (normal([columns], 1.0, &device), normal([columns], 1.0, &device));
+    fn layer_norm_is_that_of_burn(
+        rows in 1_usize..300, columns in 8_usize..130, scale in 0.5_f64..4.0, seed: u64,
+    ) {
+        let mut draw = draw(seed, Device::flex().autodiff());
+        let x = draw.normal([rows, columns], scale).require_grad();
+        let [gamma, beta] = [(); 2].map(|()| draw.normal([columns], 1.0).require_grad());
         let ours = super::layer_norm(x.clone(), gamma.clone(), beta.clone(), 1e-3);
         let burns = module::layer_norm(x.clone(), gamma.clone(), Some(beta.clone()), 1e-3);
-        same(&x, ours.clone(), burns.clone())?;
-        let weights = Tensor::<2>::random([rows, columns], Distribution::Default, &device);
-        let gradients = |y: Tensor<2>| {
-            let all = (y * weights.clone()).sum().backward();
-            (gamma.grad(&all).expect("gamma has a gradient"), beta.grad(&all).expect("beta has a gradient"))
-        };
-        let ((our_gamma, our_beta), (burns_gamma, burns_beta)) = (gradients(ours), gradients(burns));
-        prop_assert!(worst_difference(our_gamma, burns_gamma) < TOLERANCE);
-        prop_assert!(worst_difference(our_beta, burns_beta) < TOLERANCE);
+        same((ours, burns), &draw.normal([rows, columns], 1.0), |all| {
+            vec![flat(x.grad(all)), flat(gamma.grad(all)), flat(beta.grad(all))]
+        })?;
     }
 
     #[test]
-    fn kernels_equal_the_defaults_of_other_backends(rows in 1_usize..40, columns in 8_usize..90) {
+    fn kernels_equal_the_defaults_of_other_backends(
+        rows in 1_usize..40, columns in 8_usize..90, seed: u64,
+    ) {
         // Autodiff does not override the backward operations, so there the default expressions run.
         let (flex, composed) = (Device::flex(), Device::flex().autodiff());
-        let [x, gradient] = [(); 2].map(|()| Tensor::<2>::random([rows, columns], Distribution::Normal(0.0, 1.0), &flex));
-        let gamma = Tensor::<1>::random([columns], Distribution::Normal(0.0, 1.0), &flex);
+        let mut draw = draw(seed, flex.clone());
+        let [x, gradient] = [(); 2].map(|()| draw.normal([rows, columns], 1.0));
+        let gamma: Tensor<1> = draw.normal([columns], 1.0);
         let backward = |device: &Device| {
             let on = |x: &Tensor<2>| Tensor::<2>::from_data(x.to_data(), device).into_dispatch();
             let gamma = Tensor::<1>::from_data(gamma.to_data(), device).into_dispatch();
             let (a, b, c) = <Dispatch as FusedOps>::fused_layer_norm_backward(on(&x), gamma, on(&gradient), 1e-3);
             let softmax = <Dispatch as FusedOps>::fused_softmax_backward(on(&x), on(&gradient), 0.5);
             let gelu = <Dispatch as FusedOps>::fused_gelu_backward(on(&x), on(&gradient));
-            let rows = [a, softmax, gelu].map(|t| Tensor::<2>::from_dispatch(t).to_data());
-            let columns = [b, c].map(|t| Tensor::<1>::from_dispatch(t).to_data());
-            (rows, columns)
+            let rows = [a, softmax, gelu].map(|t| flat(Some(Tensor::<2>::from_dispatch(t))));
+            let columns = [b, c].map(Tensor::<1>::from_dispatch);
+            rows.into_iter().chain(columns).map(|t| t.to_data())
         };
-        let (kernel, default) = (backward(&flex), backward(&composed));
-        let tensor = |data: &burn::tensor::TensorData| Tensor::<1>::from_data(data.clone(), &flex);
-        let all = |(rows, columns): &([_; 3], [_; 2])| rows.iter().chain(columns).map(tensor).collect::<Vec<_>>();
-        for (index, (kernel, default)) in all(&kernel).into_iter().zip(all(&default)).enumerate() {
-            prop_assert!(worst_difference(kernel, default) < TOLERANCE, "result {index}");
+        let on_flex = |data: TensorData| Tensor::<1>::from_data(data, &flex);
+        for (index, (kernel, default)) in backward(&flex).zip(backward(&composed)).enumerate() {
+            let difference = worst_difference(on_flex(kernel), on_flex(default));
+            prop_assert!(difference < TOLERANCE, "result {}: {}", index, difference);
         }
     }
 
     #[test]
-    fn kernels_run_on_views(rows in 2_usize..9, columns in 2_usize..9) {
-        let x = Tensor::<2>::random([columns, rows], Distribution::Normal(0.0, 1.0), &Device::flex()).transpose();
+    fn kernels_run_on_views(rows in 2_usize..9, columns in 2_usize..9, seed: u64) {
+        let x: Tensor<2> = draw(seed, Device::flex()).normal([columns, rows], 1.0).transpose();
         prop_assert!(worst_difference(super::gelu(x.clone()), activation::gelu(x.clone())) < TOLERANCE);
         prop_assert!(worst_difference(super::softmax(x.clone(), 1.0), activation::softmax(x, 1)) < TOLERANCE);
     }
