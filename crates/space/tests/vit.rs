@@ -85,7 +85,7 @@ fn spaces_that_are_refused() {
         ("depth.choices is 0: it must be at least 1", |s| s.depth.choices = vec![0, 1]),
         ("heads.choices is [2, 1]: list each choice once, smallest first", |s| s.heads.choices = vec![2, 1]),
         ("mlp-width.choices is [8, 8]: list each choice once, smallest first", |s| {
-            s.mlp_width.choices = vec![8, 8]
+            s.mlp_width.choices = vec![8, 8];
         }),
         ("embed-dim is 1920000000: it must be at most 65536", |s| s.embed_dim = vec![192, 1_920_000_000]),
         ("depth 64 is too deep: at most 63 layers", |s| s.depth.choices = vec![12, 64]),
