@@ -12,7 +12,6 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-REGISTRY = "registry+https://github.com/rust-lang/crates.io-index"
 
 
 def allowed(expression, licences):
@@ -77,9 +76,9 @@ def main():
         licences = everywhere | exceptions.get(name, set())
         if not licence or not allowed(licence, licences):
             complaints.append(f"{name} {version}: licence {licence or 'unknown'} is not allowed in deny.toml")
-        # cargo names a package's place only if it is not crates.io.
+        # cargo names a package's place only if it is not cargo's own registry.
         if place and not place.strip("()").startswith(str(ROOT)):
-            complaints.append(f"{name} {version}: comes from {place}, not from crates.io")
+            complaints.append(f"{name} {version}: comes from {place}, not from cargo's own registry")
     for ban in rules["bans"]["deny"]:
         for name in sorted(dependents.get(ban["crate"], set()) - set(ban.get("wrappers", []))):
             complaints.append(f"{name} depends on {ban['crate']}: {ban.get('reason', 'banned in deny.toml')}")
