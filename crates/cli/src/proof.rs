@@ -1,6 +1,6 @@
 //! Proof that a model file computes what its supernet computes, and its accuracy on test data.
 
-use elastic_data::{load_test, load_training, normalise};
+use elastic_data::{Images, load_test, normalise};
 use elastic_exporter::{Agreement, TOLERANCE, VerifyError};
 use elastic_space::platform::Runtime;
 use elastic_space::{Array, Subnet};
@@ -30,15 +30,21 @@ pub(crate) struct Proof {
     pub(crate) test_images: usize,
 }
 
-/// Compares a model with its supernet in ONNX Runtime and in tract, then reads its test accuracy.
+/// Compares a model with its supernet in ONNX Runtime and in tract on the first of some validation
+/// images, then reads its test accuracy.
 ///
 /// # Errors
 ///
 /// [`VerificationFailed`] if a runtime disagrees.
-pub(crate) fn prove(run: &Run, subnet: &Subnet, model: &[u8], batch: Option<usize>) -> anyhow::Result<Proof> {
+pub(crate) fn prove(
+    run: &Run,
+    subnet: &Subnet,
+    model: &[u8],
+    batch: Option<usize>,
+    validation: &Images,
+) -> anyhow::Result<Proof> {
     let batch = batch.unwrap_or(DYNAMIC_BATCH);
-    let splits = load_training(&run.model.data, run.model.seed())?;
-    let validation = Validation::new(run, &splits.validation, COMPARED_IMAGES);
+    let validation = Validation::new(run, validation, COMPARED_IMAGES);
     let reference = run.loaded.supernet.logits(&validation.images, subnet);
     let agreement = [onnx_runtime_cpu(1), Runtime::Tract(Default::default())]
         .iter()

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Context;
+use elastic_data::Images;
 use elastic_exporter::build;
 use elastic_exporter::search::{Outcome, Point, Settings, search};
 use elastic_profiler::{Measurement, ProfileFile, measure_here, random_inputs};
@@ -27,6 +28,9 @@ pub(super) struct Job<'a> {
     pub(super) request: &'a Export,
     pub(super) run: &'a Run,
     pub(super) profile: Option<&'a ProfileFile>,
+    /// The validation images, all of them.
+    pub(super) images: &'a Images,
+    /// Those that the search uses.
     pub(super) validation: &'a Validation,
     /// `None` is dynamic.
     pub(super) batch: Option<usize>,
@@ -54,7 +58,7 @@ impl Job<'_> {
         let outcome = self.search(&settings, known)?;
         let winner = self.choose(&outcome)?;
         self.reporter.detail(&format!("verifying {}", winner.point.subnet));
-        let proof = proof::prove(self.run, &winner.point.subnet, &winner.model, self.batch)?;
+        let proof = proof::prove(self.run, &winner.point.subnet, &winner.model, self.batch, self.images)?;
         let path = self.request.out.join(self.file_name());
         file::write(&path, &winner.model)?;
         let report = self.report(&settings, &outcome, winner, proof);

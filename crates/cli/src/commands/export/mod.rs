@@ -102,7 +102,15 @@ impl Export {
         let mut known = BTreeMap::new();
         let mut reports = Vec::new();
         for profile in targets {
-            let job = Job { request: &self, run: &run, profile, validation: &validation, batch, reporter };
+            let job = Job {
+                request: &self,
+                run: &run,
+                profile,
+                images: &images,
+                validation: &validation,
+                batch,
+                reporter,
+            };
             reports.push(job.export(&mut known)?);
         }
         match format {
