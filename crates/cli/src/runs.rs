@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use elastic_trainer::Model;
 use elastic_trainer::checkpoint::{self, LoadedSupernet};
 use elastic_trainer::config::ModelError;
-use elastic_trainer::train::RunFolder;
+use elastic_trainer::run_folder::{RunFolder, STAGES};
 
 /// The folder that holds one folder a run.
 pub(crate) const RUNS: &str = "runs";
@@ -16,7 +16,7 @@ pub(crate) const RUNS: &str = "runs";
 pub(crate) struct Run {
     /// Its folder.
     pub(crate) folder: RunFolder,
-    /// Its configuration.
+    /// Its configuration; the space is open only in the dimensions that were trained.
     pub(crate) model: Model,
     /// Its supernet and the file's hash.
     pub(crate) loaded: LoadedSupernet,
@@ -47,12 +47,24 @@ impl Run {
                 folder.supernet().display()
             );
         }
+        let model = model.restricted(&loaded.training.open);
         Ok(Self { folder, model, loaded })
     }
 
-    /// The run's name: its folder's.
+    /// The run's name.
     pub(crate) fn name(&self) -> String {
-        self.folder.0.file_name().map_or_else(|| "run".into(), |name| name.to_string_lossy().into_owned())
+        run_name(&self.folder.0)
+    }
+}
+
+/// A run's name is its folder's; a stage's has the run's before it.
+pub(crate) fn run_name(folder: &Path) -> String {
+    let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
+    let own = name(folder).unwrap_or_else(|| "run".into());
+    let stages = folder.parent().filter(|parent| parent.ends_with(STAGES));
+    match stages.and_then(Path::parent).and_then(name) {
+        Some(run) => format!("{run}-{own}"),
+        None => own,
     }
 }
 

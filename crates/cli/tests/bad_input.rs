@@ -5,7 +5,7 @@ mod common;
 use std::fs;
 use std::process::Command;
 
-use common::{Bench, FILES, Output, SIDE, write_idx};
+use common::{BASE, Bench, FILES, Output, PROGRESSIVE, SIDE, write_idx};
 use elastic_exporter::onnx::ModelProto;
 use prost::Message;
 
@@ -84,6 +84,7 @@ fn check(topic: &str, bench: fn() -> Bench, cases: &[Case]) {
         (r"library: none in .*;", "library: none in [PLACES];"),
         (r"as ONNX Runtime: .*;", "as ONNX Runtime: [REASON];"),
         (r"Provider: \S+ offers only [^;]*;", "Provider: [LIBRARY] offers only [PROVIDERS];"),
+        (r"line \d+ column \d+; the file is damaged", "line [LINE] column [COLUMN]; the file is damaged"),
         (r"costs \d+\.\d us", "costs [LATENCY]"),
         (r"took \d+\.\d us", "took [LATENCY]"),
         (r"difference \d\.\d\de-?\d+", "difference [DIFFERENCE]"),
@@ -114,10 +115,10 @@ fn model_files() {
         typed("the file is a folder", "train --model models"),
         case("the file is no text", TRAIN, |b| b.write(MODEL, [0, 159, 146, 150])),
         case("the file is empty", TRAIN, |b| b.write(MODEL, "")),
-        model("an unknown field", "  steps: 6", "  stepz: 6"),
+        model("an unknown field", "      steps: 6", "      stepz: 6"),
         model("an unknown field of the space", "patch-size: 4", "patchsize: 4"),
         model("a missing field", "  checkpoint-every: 2\n", ""),
-        model("a wrong type", "  steps: 6", "  steps: many"),
+        model("a wrong type", "      steps: 6", "      steps: many"),
         model("a number where a list belongs", "embed-dim: [8, 16]", "embed-dim: 16"),
         model(
             "a number where a map belongs",
@@ -153,11 +154,11 @@ fn recipes() {
         model("no steps", "steps: 6", "steps: 0"),
         typed("no steps by a flag", "train --model models/tiny.yaml --steps 0"),
         typed("steps that are no number", "train --model models/tiny.yaml --steps many").code(2),
-        model("a learning rate of 0", "learning-rate: 0.01", "learning-rate: 0"),
-        model("a final learning rate above the first", "rate: 0.0001", "rate: 1"),
+        model("a learning rate of 0", "peak: 0.01", "peak: 0"),
+        model("a final learning rate above the first", "final: 0.0001", "final: 1"),
         model("a clipping norm of 0", "norm: 1.0", "norm: 0"),
         model("a batch larger than the data", "batch-size: 8", "batch-size: 64"),
-        model("fewer subnets than fixed ones", "  subnets: 4", "  subnets: 1"),
+        model("fewer subnets than fixed ones", "      subnets: 4", "      subnets: 1"),
         model("a crop beyond the image", "crop-padding: 1", "crop-padding: 8"),
         model("nothing for validation", "validation: 20", "validation: 0"),
         model("everything for validation", "validation: 20", "validation: 60"),
@@ -165,12 +166,64 @@ fn recipes() {
         model("a standard deviation of 0", "std: [0.3]", "std: [0]"),
         model("more names than classes", "centre]", "centre, right]"),
         case("a learning rate that lets the loss explode", TRAIN, |b| {
-            b.edit(MODEL, "learning-rate: 0.01", "learning-rate: 1000000000.0");
+            b.edit(MODEL, "peak: 0.01", "peak: 1000000000.0");
             b.edit(MODEL, "  clip-gradient-norm: 1.0\n", "");
             b.edit(MODEL, "warm-up-steps: 2", "warm-up-steps: 0");
         }),
     ];
     check("recipes", Bench::fresh, &cases);
+}
+
+#[test]
+fn schemes() {
+    let cases = [
+        model("an unknown scheme", "    joint:\n", "    joined:\n"),
+        model("an unknown sampling strategy", "rest: random", "rest: randomly"),
+        model("a list of subnets inside another", "rest: random", "rest: {fixed: [largest]}"),
+        model("a law that is not known", "rest: random", "rest: {distribution: {law: params}}"),
+        model("a table of the wrong length", "rest: random", "rest: {distribution: {tables: {heads: [1]}}}"),
+        model("a table without a field", "rest: random", "rest: {distribution: {tables: {head: [1, 1]}}}"),
+        model(
+            "a strategy for a dimension that is not there",
+            "rest: random",
+            "rest: {by-dimension: {kernel: random}}",
+        ),
+        model("a number of subnets that is a word", "subnets: 4", "subnets: many"),
+        model("auto without budgets", "subnets: 4", "subnets: auto"),
+        case("auto with a budget in time", TRAIN, |b| {
+            b.edit(MODEL, "      subnets: 4", "      subnets: auto");
+            b.edit(MODEL, "  batch-size: 8", "  batch-size: 8\n  platform-budgets: [3ms]");
+        }),
+        model("an in-place teacher without the largest", "fixed: [largest, smallest]", "fixed: [smallest]"),
+        model("joint that opens one dimension", "      steps: 6", "      open: width\n      steps: 6"),
+        model("a transform of depth", "    mlp-width:", "    transforms: {depth: linear}\n    mlp-width:"),
+        model("stages that hold too few layers", "    mlp-width:", "    stages: [1]\n    mlp-width:"),
+        progressive("no stages", None),
+        progressive(
+            "a stage that opens nothing",
+            Some(("        - open: width\n          steps", "        - steps")),
+        ),
+        progressive("a dimension that is opened twice", Some(("open: depth", "open: width"))),
+        progressive("a dimension without choices", Some(("open: depth", "open: kernel"))),
+        progressive("no base", Some((BASE, ""))),
+        progressive("a patience of nothing", Some(("evaluations: 2", "evaluations: 0"))),
+        typed("a stage that is not there", "train --from runs/tiny/stages/1-width --out runs/onwards"),
+    ];
+    check("schemes", Bench::fresh, &cases);
+}
+
+/// A change to a progressive scheme; `None` leaves out its stages.
+fn progressive(what: &'static str, change: Option<(&'static str, &'static str)>) -> Case {
+    case(what, TRAIN, move |b| {
+        b.set_scheme(PROGRESSIVE);
+        match change {
+            Some((from, to)) => b.edit(MODEL, from, to),
+            None => {
+                let start = PROGRESSIVE.find("      stages:\n").expect("there are stages");
+                b.edit(MODEL, &PROGRESSIVE[start..], "      stages: []\n");
+            }
+        }
+    })
 }
 
 #[test]
@@ -186,7 +239,7 @@ fn a_recipe_that_does_not_fit_leaves_no_run_behind() {
 fn a_run_that_diverges_keeps_its_checkpoint() {
     let bench = Bench::fresh();
     // The first steps go well: warm-up holds the rate down until a checkpoint is written.
-    bench.edit(MODEL, "learning-rate: 0.01", "learning-rate: 1000000000.0");
+    bench.edit(MODEL, "peak: 0.01", "peak: 1000000000.0");
     bench.edit(MODEL, "  clip-gradient-norm: 1.0\n", "");
     bench.edit(MODEL, "checkpoint-every: 2", "checkpoint-every: 1");
     let first = bench.elastic(TRAIN);

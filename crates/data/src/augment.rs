@@ -1,4 +1,5 @@
-//! Augmentation of training images: horizontal flip and random crop.
+//! Augmentation of training images: horizontal flip and random crop of one image; what is done to
+//! pairs stands in [`crate::mixing`].
 
 use rand::Rng;
 use schemars::JsonSchema;
@@ -8,13 +9,22 @@ use serde::{Deserialize, Serialize};
 const BACKGROUND: u8 = 0;
 
 /// What is done to training images at random.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Augmentation {
     /// Whether an image is mirrored, left to right, with probability 1/2.
     pub flip: bool,
     /// Pixels of background around the image before a crop of its own size is taken; 0: no crop.
     pub crop_padding: usize,
+    /// Mixes each image with another of its batch, value by value; the share of each is drawn from
+    /// Beta(a, a) with this a, above 0 ([mixup](https://arxiv.org/abs/1710.09412)).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mixup: Option<f64>,
+    /// Replaces a rectangle of each image by that of another of its batch; the share of the area that
+    /// stays is drawn from Beta(a, a) with this a, above 0 ([cutmix](https://arxiv.org/abs/1905.04899)).
+    /// With `mixup` too, each batch has one of the two, with equal chance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cutmix: Option<f64>,
 }
 
 /// What happens to one image.
@@ -30,7 +40,7 @@ pub struct Change {
 
 impl Augmentation {
     /// Nothing is changed.
-    pub const NONE: Self = Self { flip: false, crop_padding: 0 };
+    pub const NONE: Self = Self { flip: false, crop_padding: 0, mixup: None, cutmix: None };
 
     /// Draws the change of one image.
     pub fn draw(&self, rng: &mut impl Rng) -> Change {
@@ -118,7 +128,7 @@ mod tests {
         for (flip, crop_padding, expected) in
             [(false, 0, 1), (true, 0, 2), (false, 1, 9), (true, 1, 18), (true, 2, 50)]
         {
-            let augmentation = Augmentation { flip, crop_padding };
+            let augmentation = Augmentation { flip, crop_padding, ..Augmentation::NONE };
             let mut drawn = Vec::new();
             for _ in 0..2000 {
                 let change = augmentation.draw(&mut generator);
@@ -140,7 +150,8 @@ mod tests {
             let size = [size.0, size.1, size.2];
             let values: usize = size.iter().product();
             let image: Vec<u8> = (1..=values).map(|value| value as u8).collect();
-            let change = Augmentation { flip, crop_padding }.draw(&mut Seed(seed).generator(Purpose::Augment, 0));
+            let augmentation = Augmentation { flip, crop_padding, ..Augmentation::NONE };
+            let change = augmentation.draw(&mut Seed(seed).generator(Purpose::Augment, 0));
             let mut out = vec![0xff; values];
             augment(&image, size, change, &mut out);
             let mut kept: Vec<u8> = out.iter().copied().filter(|&pixel| pixel != BACKGROUND).collect();

@@ -11,6 +11,7 @@ pub mod idx;
 pub mod images;
 pub mod load;
 pub mod loader;
+pub mod mixing;
 pub mod normalise;
 
 pub use augment::{Augmentation, augment};
@@ -19,4 +20,5 @@ pub use fetch::{FetchError, fetch_fashion_mnist};
 pub use images::Images;
 pub use load::{DataError, Splits, digest, load_test, load_training};
 pub use loader::{Batch, InvalidLoader, Loader};
+pub use mixing::{Mixed, Mixture, Patch};
 pub use normalise::{Normalisation, normalise};

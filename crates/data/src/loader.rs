@@ -10,6 +10,7 @@ use thiserror::Error;
 
 use crate::augment::{Augmentation, augment};
 use crate::images::Images;
+use crate::mixing::{LARGEST_ALPHA, Mixed};
 use crate::normalise::Normalisation;
 
 /// Images of one training step, ready for the network.
@@ -21,6 +22,8 @@ pub struct Batch {
     pub images: Vec<f32>,
     /// The class of each image, `[n]`.
     pub labels: Vec<u8>,
+    /// What was mixed into the images, if anything was.
+    pub mixed: Option<Mixed>,
 }
 
 /// Makes the batches of a run.
@@ -58,6 +61,17 @@ pub enum InvalidLoader {
         /// Shorter side of the images, in pixels.
         limit: usize,
     },
+    /// A distribution that does not exist, or has no spread.
+    #[error(
+        "training.augmentation.{field} is {value}: it must be above 0 and at most {LARGEST_ALPHA}; leave it out to \
+         mix nothing"
+    )]
+    Mixing {
+        /// The field's name in YAML.
+        field: &'static str,
+        /// What was given.
+        value: f64,
+    },
     /// Mean and standard deviation of other images.
     #[error("data.mean has {found} values, but the images have {channels} channels: give one per channel")]
     Channels {
@@ -87,6 +101,11 @@ impl Loader {
         let limit = images.height.min(images.width);
         if augmentation.crop_padding >= limit {
             return Err(InvalidLoader::CropPadding { crop_padding: augmentation.crop_padding, limit });
+        }
+        for (field, value) in [("mixup", augmentation.mixup), ("cutmix", augmentation.cutmix)] {
+            if let Some(value) = value.filter(|&value| !(value > 0.0 && value <= LARGEST_ALPHA)) {
+                return Err(InvalidLoader::Mixing { field, value });
+            }
         }
         if normalisation.channels() != images.channels {
             return Err(InvalidLoader::Channels {
@@ -131,7 +150,10 @@ impl Loader {
             self.normalisation.extend(&changed, &mut images);
             labels.push(self.images.labels[index]);
         }
-        Batch { shape: [self.batch_size, channels, height, width], images, labels }
+        // After the draws of the images, which so stay the same with and without mixing.
+        let mixture = self.augmentation.draw_mixture(height, width, &mut generator);
+        let mixed = mixture.map(|mixture| mixture.apply(&mut images, &labels, size));
+        Batch { shape: [self.batch_size, channels, height, width], images, labels, mixed }
     }
 }
 
@@ -159,7 +181,8 @@ mod tests {
         Loader::new(numbered(n), Seed(seed), batch_size, augmentation, plain).expect("values that fit")
     }
 
-    const AUGMENTED: Augmentation = Augmentation { flip: true, crop_padding: 2 };
+    const AUGMENTED: Augmentation = Augmentation { flip: true, crop_padding: 2, ..Augmentation::NONE };
+    const MIXED: Augmentation = Augmentation { mixup: Some(0.8), cutmix: Some(1.0), ..AUGMENTED };
 
     #[test]
     fn an_epoch_holds_every_image_once() {
@@ -215,7 +238,8 @@ mod tests {
     #[test]
     fn values_that_are_refused() {
         let plain = Normalisation::new(&[0.0], &[1.0]);
-        let padded = |crop_padding| Augmentation { flip: false, crop_padding };
+        let padded = |crop_padding| Augmentation { crop_padding, ..Augmentation::NONE };
+        let mixed = |mixup, cutmix| Augmentation { mixup, cutmix, ..Augmentation::NONE };
         for (batch_size, augmentation, normalisation, message) in [
             (
                 0,
@@ -232,8 +256,28 @@ mod tests {
             (
                 5,
                 padded(4),
-                plain,
+                plain.clone(),
                 "training.augmentation.crop-padding is 4: it must be below 4, the shorter side of an image",
+            ),
+            (
+                5,
+                mixed(Some(0.0), None),
+                plain.clone(),
+                "training.augmentation.mixup is 0: it must be above 0 and at most 1000; leave it out to mix nothing",
+            ),
+            (
+                5,
+                mixed(Some(0.8), Some(f64::INFINITY)),
+                plain.clone(),
+                "training.augmentation.cutmix is inf: it must be above 0 and at most 1000; leave it out to mix \
+                 nothing",
+            ),
+            (
+                5,
+                mixed(None, Some(f64::NAN)),
+                plain.clone(),
+                "training.augmentation.cutmix is NaN: it must be above 0 and at most 1000; leave it out to mix \
+                 nothing",
             ),
             (
                 5,
@@ -250,19 +294,36 @@ mod tests {
     proptest! {
         #[test]
         fn a_resumed_run_sees_the_same_batches(seed: u64, batch_size in 1_usize..20, killed_at in 0_u64..60) {
-            let mut undisturbed = loader(20, seed, batch_size, AUGMENTED);
+            let mut undisturbed = loader(20, seed, batch_size, MIXED);
             let batches: Vec<Batch> = (0..killed_at + 5).map(|step| undisturbed.batch(step)).collect();
-            let mut resumed = loader(20, seed, batch_size, AUGMENTED);
+            let mut resumed = loader(20, seed, batch_size, MIXED);
             for step in killed_at..killed_at + 5 {
                 prop_assert_eq!(&resumed.batch(step), &batches[step as usize], "step {}", step);
             }
         }
 
         #[test]
+        fn mixing_comes_after_all_else(seed: u64, batch_size in 1_usize..20, step in 0_u64..60) {
+            let mut plain = loader(20, seed, batch_size, AUGMENTED).batch(step);
+            prop_assert_eq!(&plain.mixed, &None);
+            let mixed = loader(20, seed, batch_size, MIXED).batch(step);
+            prop_assert_eq!(&mixed.labels, &plain.labels);
+            let mut generator = Seed(seed).generator(Purpose::Augment, step);
+            for _ in 0..batch_size {
+                AUGMENTED.draw(&mut generator);
+            }
+            let mixture = MIXED.draw_mixture(4, 4, &mut generator).expect("it is on");
+            plain.mixed = Some(mixture.apply(&mut plain.images, &plain.labels, [1, 4, 4]));
+            prop_assert_eq!(mixed, plain);
+        }
+
+        #[test]
         fn augmented_values_stay_in_range(seed: u64, step in 0_u64..1000) {
-            let batch = loader(200, seed, 16, AUGMENTED).batch(step);
-            prop_assert_eq!(batch.images.len(), batch.shape.iter().product::<usize>());
-            prop_assert!(batch.images.iter().all(|value| (0.0..=1.0).contains(value)));
+            for augmentation in [AUGMENTED, MIXED] {
+                let batch = loader(200, seed, 16, augmentation).batch(step);
+                prop_assert_eq!(batch.images.len(), batch.shape.iter().product::<usize>());
+                prop_assert!(batch.images.iter().all(|value| (0.0..=1.000_001).contains(value)));
+            }
         }
     }
 }

@@ -186,6 +186,8 @@ fn top1(row: &[f32]) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
+    use elastic_runtime::Input;
+
     use super::*;
 
     /// A classifier that answers with the first values of each image, and remembers the batches.
@@ -195,6 +197,10 @@ mod tests {
     }
 
     impl Session for Echo {
+        fn inputs(&self) -> &[Input] {
+            &[]
+        }
+
         fn run(&mut self, inputs: &[Array]) -> Result<Vec<Array>, RunError> {
             let batch = inputs[0].shape[0];
             self.batches.push(batch);

@@ -8,8 +8,9 @@ use elastic_profiler::{
     ProfileRequest, ReadProfileError, measure_here, profile, random_inputs,
 };
 use elastic_runtime::OpenError;
+use elastic_space::choices::{DepthChoices, DropPolicy, Granularity, WidthChoices};
 use elastic_space::platform::{Identity, Measure, Platform};
-use elastic_space::vit::{DepthChoices, DropPolicy, Granularity, Pooling, VitSpace, WidthChoices};
+use elastic_space::vit::{Pooling, VitSpace};
 use elastic_space::{SearchSpace, Seed, file};
 use prost::Message;
 use tract_onnx::pb;
@@ -36,6 +37,8 @@ fn space() -> SearchSpace {
         depth: DepthChoices { choices: vec![1, 2], drop: DropPolicy::Prefix },
         heads: per_layer(&[1, 2]),
         mlp_width: per_layer(&[8, 16]),
+        stages: Vec::new(),
+        transforms: [].into(),
     })
 }
 

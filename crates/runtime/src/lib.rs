@@ -5,6 +5,7 @@
 //! come out. A model runs on the execution provider that was asked for, or there is an error.
 
 pub mod environment;
+pub mod initializers;
 pub mod install;
 pub mod library;
 pub mod session;
@@ -19,4 +20,4 @@ mod version;
 
 pub use environment::Environment;
 pub use library::{Library, LibraryError};
-pub use session::{OpenError, RunError, Session, check, open, runtime_version};
+pub use session::{Input, OpenError, RunError, Session, check, open, runtime_version};

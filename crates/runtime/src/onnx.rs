@@ -32,6 +32,10 @@ impl OnnxSession {
 }
 
 impl Session for OnnxSession {
+    fn inputs(&self) -> &[Input] {
+        &self.inputs
+    }
+
     fn run(&mut self, inputs: &[Array]) -> Result<Vec<Array>, RunError> {
         check_inputs(&self.inputs, inputs)?;
         let failed =

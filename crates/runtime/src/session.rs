@@ -21,6 +21,9 @@ pub trait Session: Send {
     ///
     /// [`RunError`]: inputs that do not fit the graph, or a run that failed.
     fn run(&mut self, inputs: &[Array]) -> Result<Vec<Array>, RunError>;
+
+    /// The inputs as the graph declares them, in its order.
+    fn inputs(&self) -> &[Input];
 }
 
 /// Why a model cannot be run on this machine.
@@ -162,10 +165,11 @@ pub fn runtime_version(runtime: &Runtime) -> Result<String, OpenError> {
 
 /// An input as the graph declares it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Input {
-    pub(crate) name: String,
+pub struct Input {
+    /// Its name.
+    pub name: String,
     /// `None` where the graph leaves the rank open; a `None` inside where it leaves a size open.
-    pub(crate) shape: Option<Vec<Option<usize>>>,
+    pub shape: Option<Vec<Option<usize>>>,
 }
 
 impl Input {
@@ -174,14 +178,16 @@ impl Input {
         self.shape.as_ref()?.iter().copied().collect()
     }
 
-    fn describe(&self) -> String {
+    /// The shape as a text, with `?` where any size will do.
+    pub fn describe(&self) -> String {
         let Some(shape) = &self.shape else { return "any shape".to_owned() };
         let sizes: Vec<String> =
             shape.iter().map(|size| size.map_or("?".to_owned(), |size| size.to_string())).collect();
         format!("[{}]", sizes.join(", "))
     }
 
-    fn accepts(&self, found: &[usize]) -> bool {
+    /// Whether the graph takes an array of this shape.
+    pub fn accepts(&self, found: &[usize]) -> bool {
         self.shape.as_ref().is_none_or(|shape| {
             shape.len() == found.len()
                 && shape.iter().zip(found).all(|(size, found)| size.is_none_or(|size| size == *found))

@@ -49,6 +49,10 @@ impl TractSession {
 }
 
 impl Session for TractSession {
+    fn inputs(&self) -> &[Input] {
+        &self.inputs
+    }
+
     fn run(&mut self, inputs: &[Array]) -> Result<Vec<Array>, RunError> {
         check_inputs(&self.inputs, inputs)?;
         let failed = |reason| RunError::Failed { runtime: version(), reason };

@@ -46,6 +46,19 @@ fn an_open_batch_takes_any_size_in_any_order() {
 }
 
 #[test]
+fn inputs_are_as_the_graph_declares_them() {
+    for (name, runtime) in runtimes() {
+        for (batch, text, takes_seven) in [(Dim::Fixed(2), "[2, 3]", false), (Dim::Open("n"), "[?, 3]", true)]
+        {
+            let session = open(&runtime, &dense(batch)).expect(name);
+            let [input] = session.inputs() else { panic!("{name}: {:?}", session.inputs()) };
+            assert_eq!((input.name.as_str(), input.describe().as_str()), ("x", text), "{name}");
+            assert_eq!(input.accepts(&[7, 3]), takes_seven, "{name}: {text}");
+        }
+    }
+}
+
+#[test]
 fn inputs_and_outputs_stand_in_the_graphs_order() {
     let float = |name| value(name, DataType::Float, &[Dim::Fixed(2)]);
     let model = encode(

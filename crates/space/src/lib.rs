@@ -5,6 +5,7 @@
 //! meet in these types.
 
 pub mod budget;
+pub mod choices;
 pub mod cost;
 pub mod file;
 pub mod genome;
@@ -23,9 +24,9 @@ pub use cost::Cost;
 pub use genome::Genome;
 pub use platform::Platform;
 pub use random::Seed;
-pub use sampling::Sampling;
+pub use sampling::{Sampler, Sampling};
 pub use search_space::SearchSpace;
 pub use shape::{LayerKind, LayerShape, Shape};
-pub use slot::{Dimension, Slot};
+pub use slot::{Dimension, Place, Slot};
 pub use subnet::Subnet;
 pub use weights::{Array, Weights};

@@ -1,6 +1,6 @@
 //! The search space of a supernet: the choices of every elastic dimension.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rand::Rng;
 use schemars::JsonSchema;
@@ -127,6 +127,35 @@ impl SearchSpace {
         } else {
             Err(refuse("its layers differ where the space shares one choice, or are out of order".into()))
         }
+    }
+
+    /// The same space with only some dimensions open: the others keep their largest choice.
+    ///
+    /// Its subnets are subnets of this space.
+    #[must_use]
+    pub fn restricted(&self, open: &BTreeSet<Dimension>) -> Self {
+        match self {
+            Self::Vit(space) => Self::Vit(space.restricted(open)),
+        }
+    }
+
+    /// A subnet of this space with the largest choice in every dimension that is not open.
+    ///
+    /// # Errors
+    ///
+    /// [`NotInSpace`] if the subnet is none of this space.
+    pub fn restrict(&self, subnet: &Subnet, open: &BTreeSet<Dimension>) -> Result<Subnet, NotInSpace> {
+        let (slots, genome) = (self.slots(), self.encode(subnet)?);
+        let choose = |(slot, index): (&Slot, usize)| {
+            if open.contains(&slot.dimension) { index } else { slot.largest() }
+        };
+        let genome: Genome = slots.iter().zip(genome).map(choose).collect();
+        Ok(self.decode_with(&slots, &genome))
+    }
+
+    /// The dimensions that have more than one choice.
+    pub fn dimensions(&self) -> BTreeSet<Dimension> {
+        self.slots().iter().filter(|slot| slot.choices.len() > 1).map(|slot| slot.dimension).collect()
     }
 
     /// The subnet of all largest choices.

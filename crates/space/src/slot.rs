@@ -19,6 +19,38 @@ pub enum Dimension {
     Embedding,
 }
 
+impl Dimension {
+    /// All dimensions.
+    pub const ALL: [Self; 5] = [Self::Width, Self::Depth, Self::Kernel, Self::Heads, Self::Embedding];
+
+    /// The name in YAML.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Width => "width",
+            Self::Depth => "depth",
+            Self::Kernel => "kernel",
+            Self::Heads => "heads",
+            Self::Embedding => "embedding",
+        }
+    }
+}
+
+/// The part of the network that a slot decides for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// The whole network.
+    Network,
+    /// All layers of a stage.
+    Stage(usize),
+    /// One layer.
+    Layer {
+        /// The layer.
+        layer: usize,
+        /// Its stage.
+        stage: usize,
+    },
+}
+
 /// One decision of a search space.
 ///
 /// Choices are in ascending order: the first is the smallest and the last the largest.
@@ -26,10 +58,12 @@ pub enum Dimension {
 pub struct Slot {
     /// A unique name, for instance `layers.3.heads`.
     pub name: String,
+    /// The name of the choices in the space's YAML; slots of one field have the same choices.
+    pub field: &'static str,
     /// The dimension that the slot opens.
     pub dimension: Dimension,
-    /// The layer that the slot belongs to; `None` if it is shared by the network.
-    pub layer: Option<usize>,
+    /// What it decides for.
+    pub place: Place,
     /// The values: widths, heads or features; for depth a bit mask of the layers that are kept.
     pub choices: Vec<usize>,
     /// The probability of each choice under uniform sampling; the sum is 1.
@@ -42,13 +76,18 @@ pub struct Slot {
 impl Slot {
     /// A slot whose choices are all equally likely.
     pub(crate) fn uniform(
-        name: String,
+        field: &'static str,
         dimension: Dimension,
-        layer: Option<usize>,
+        place: Place,
         choices: Vec<usize>,
     ) -> Self {
+        let name = match place {
+            Place::Network => field.to_owned(),
+            Place::Stage(stage) => format!("stages.{stage}.{field}"),
+            Place::Layer { layer, .. } => format!("layers.{layer}.{field}"),
+        };
         let weights = vec![1.0 / choices.len() as f64; choices.len()];
-        Self { name, dimension, layer, choices, weights }
+        Self { name, field, dimension, place, choices, weights }
     }
 
     /// The index of the largest choice.

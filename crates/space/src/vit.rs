@@ -4,14 +4,16 @@
 //! its elastic dimensions follow [AutoFormer](https://arxiv.org/abs/2107.00651): the width of one
 //! head is fixed, so fewer heads make narrower projections.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::choices::{DepthChoices, DropPolicy, Granularity, TransformKind, WidthChoices};
 use crate::shape::{LayerKind, LayerShape, Shape};
-use crate::slot::{Dimension, Slot};
+use crate::slot::{Dimension, Place, Slot};
 
 /// The largest number of layers for which the drop policy `any` is offered.
 ///
@@ -51,6 +53,12 @@ pub struct VitSpace {
     pub heads: WidthChoices,
     /// Hidden features of the MLP (A1).
     pub mlp_width: WidthChoices,
+    /// Layers of each stage of the network, for choices per stage; left out, all layers are one stage.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stages: Vec<usize>,
+    /// How the choices of width, heads and embedding are realised; `identity` where left out.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub transforms: BTreeMap<Dimension, TransformKind>,
 }
 
 /// How the tokens become one vector.
@@ -61,46 +69,6 @@ pub enum Pooling {
     ClassToken,
     /// The mean of the patch tokens.
     Mean,
-}
-
-/// The choices of depth and which layers are left out.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct DepthChoices {
-    /// How many layers are kept, ascending; the last is the supernet's depth.
-    pub choices: Vec<usize>,
-    /// Which layers are kept.
-    pub drop: DropPolicy,
-}
-
-/// Which layers a shallower subnet keeps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum DropPolicy {
-    /// The first d layers.
-    Prefix,
-    /// Any set of d layers, chained in order.
-    Any,
-}
-
-/// The choices of a width and whether the layers choose apart.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct WidthChoices {
-    /// The values, ascending; the last is the supernet's.
-    pub choices: Vec<usize>,
-    /// Who chooses.
-    pub per: Granularity,
-}
-
-/// Whether a choice is made per layer or once for all.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Granularity {
-    /// Every layer chooses.
-    Layer,
-    /// One choice for the network.
-    Network,
 }
 
 /// A subnet of a [`VitSpace`].
@@ -170,6 +138,23 @@ pub enum InvalidVitSpace {
         /// The supernet's depth.
         depth: usize,
     },
+    /// The stages do not hold the layers.
+    #[error(
+        "stages {stages:?} hold {} layers, the supernet has {depth}: let them add up, each at least 1",
+        total(stages)
+    )]
+    Stages {
+        /// Layers of each stage.
+        stages: Vec<usize>,
+        /// The supernet's depth.
+        depth: usize,
+    },
+    /// A dimension has no transform.
+    #[error("transforms: {} has none in this family; width, heads and embedding have", dimension.name())]
+    Transform {
+        /// The dimension.
+        dimension: Dimension,
+    },
     /// Too many layers for the policy `any`.
     #[error(
         "depth {depth} with `drop: any` has too many sets of layers: at most {MAX_LAYERS_DROP_ANY} layers, or `drop: prefix`"
@@ -229,6 +214,13 @@ impl VitSpace {
         if self.depth.drop == DropPolicy::Any && self.layers() > MAX_LAYERS_DROP_ANY {
             return Err(InvalidVitSpace::DropAny { depth: self.layers() });
         }
+        if !self.stages.is_empty() && (self.stages.contains(&0) || total(&self.stages) != self.layers()) {
+            return Err(InvalidVitSpace::Stages { stages: self.stages.clone(), depth: self.layers() });
+        }
+        let elastic = |dimension: &&Dimension| !matches!(dimension, Dimension::Depth | Dimension::Kernel);
+        if let Some(&dimension) = self.transforms.keys().find(|dimension| !elastic(dimension)) {
+            return Err(InvalidVitSpace::Transform { dimension });
+        }
         Ok(())
     }
 
@@ -252,42 +244,83 @@ impl VitSpace {
         self.channels * self.patch_size * self.patch_size
     }
 
+    /// How the choices of a dimension are realised.
+    pub fn transform(&self, dimension: Dimension) -> TransformKind {
+        self.transforms.get(&dimension).copied().unwrap_or_default()
+    }
+
+    /// The stage of each layer.
+    fn stage_of_layers(&self) -> Vec<usize> {
+        if self.stages.is_empty() {
+            return vec![0; self.layers()];
+        }
+        let layers = self.stages.iter().enumerate();
+        layers.flat_map(|(stage, &layers)| std::iter::repeat_n(stage, layers)).collect()
+    }
+
+    /// The same space with only some dimensions open: the others keep their largest choice.
+    pub(crate) fn restricted(&self, open: &BTreeSet<Dimension>) -> Self {
+        let mut space = self.clone();
+        let choices = [
+            (Dimension::Embedding, &mut space.embed_dim),
+            (Dimension::Depth, &mut space.depth.choices),
+            (Dimension::Heads, &mut space.heads.choices),
+            (Dimension::Width, &mut space.mlp_width.choices),
+        ];
+        for (dimension, choices) in choices {
+            if !open.contains(&dimension) {
+                choices.drain(..choices.len() - 1);
+            }
+        }
+        space
+    }
+
     /// The decisions, always in this order: embedding, depth, heads, MLP width.
     pub fn slots(&self) -> Vec<Slot> {
         let mut slots = vec![
-            Slot::uniform("embed-dim".into(), Dimension::Embedding, None, self.embed_dim.clone()),
+            Slot::uniform("embed-dim", Dimension::Embedding, Place::Network, self.embed_dim.clone()),
             self.depth_slot(),
         ];
-        for (name, dimension, width) in
+        let stages = self.stage_of_layers();
+        for (field, dimension, width) in
             [("heads", Dimension::Heads, &self.heads), ("mlp-width", Dimension::Width, &self.mlp_width)]
         {
-            match width.per {
-                Granularity::Network => {
-                    slots.push(Slot::uniform(name.into(), dimension, None, width.choices.clone()));
+            let places: Vec<Place> = match width.per {
+                Granularity::Network => vec![Place::Network],
+                Granularity::Stage => (0..=stages[stages.len() - 1]).map(Place::Stage).collect(),
+                Granularity::Layer => {
+                    stages.iter().enumerate().map(|(layer, &stage)| Place::Layer { layer, stage }).collect()
                 }
-                Granularity::Layer => slots.extend((0..self.layers()).map(|layer| {
-                    Slot::uniform(
-                        format!("layers.{layer}.{name}"),
-                        dimension,
-                        Some(layer),
-                        width.choices.clone(),
-                    )
-                })),
-            }
+            };
+            let slot = |place| Slot::uniform(field, dimension, place, width.choices.clone());
+            slots.extend(places.into_iter().map(slot));
         }
         slots
     }
 
     /// The subnet that holds `values[i]`, a choice of slot i.
     pub(crate) fn decode(&self, values: &[usize]) -> VitSubnet {
-        let layers = self.layers();
-        let (heads, mlp) = values[2..].split_at(self.heads.slots(layers));
-        let pick = |values: &[usize], layer: usize| if values.len() == 1 { values[0] } else { values[layer] };
+        let stages = self.stage_of_layers();
+        let slots = |width: &WidthChoices| match width.per {
+            Granularity::Network => 1,
+            Granularity::Stage => stages[stages.len() - 1] + 1,
+            Granularity::Layer => stages.len(),
+        };
+        let (heads, mlp) = values[2..].split_at(slots(&self.heads));
+        let pick = |width: &WidthChoices, values: &[usize], layer: usize| match width.per {
+            Granularity::Network => values[0],
+            Granularity::Stage => values[stages[layer]],
+            Granularity::Layer => values[layer],
+        };
         VitSubnet {
             embed_dim: values[0],
-            layers: (0..layers)
+            layers: (0..stages.len())
                 .filter(|layer| values[1] >> layer & 1 == 1)
-                .map(|index| VitLayer { index, heads: pick(heads, index), mlp_width: pick(mlp, index) })
+                .map(|index| VitLayer {
+                    index,
+                    heads: pick(&self.heads, heads, index),
+                    mlp_width: pick(&self.mlp_width, mlp, index),
+                })
                 .collect(),
         }
     }
@@ -303,8 +336,14 @@ impl VitSpace {
             .filter(|l| l.index < usize::BITS as usize)
             .fold(0, |mask, l| mask | 1 << l.index);
         let mut values = vec![Some(subnet.embed_dim), Some(mask)];
+        let stages = self.stage_of_layers();
+        let stage_of = |layer: &VitLayer| stages.get(layer.index).copied();
         let mut push = |per: Granularity, value: fn(&VitLayer) -> usize| match per {
             Granularity::Network => values.push(subnet.layers.first().map(value)),
+            Granularity::Stage => values.extend(
+                (0..=stages[stages.len() - 1])
+                    .map(|stage| subnet.layers.iter().find(|l| stage_of(l) == Some(stage)).map(value)),
+            ),
             Granularity::Layer => values.extend(
                 (0..self.layers()).map(|layer| subnet.layers.iter().find(|l| l.index == layer).map(value)),
             ),
@@ -357,13 +396,20 @@ impl VitSpace {
     /// How many different subnets there are (saturating): for each set of layers, the choices of the
     /// layers it keeps.
     pub(crate) fn size(&self) -> u128 {
-        let power = |width: &WidthChoices, depth: u32| match width.per {
-            Granularity::Layer => (width.choices.len() as u128).saturating_pow(depth),
-            Granularity::Network => width.choices.len() as u128,
+        let stages = self.stage_of_layers();
+        let power = |width: &WidthChoices, mask: usize| {
+            let kept = |layer: &usize| mask >> layer & 1 == 1;
+            let decisions = match width.per {
+                Granularity::Network => 1,
+                Granularity::Stage => {
+                    (0..stages.len()).filter(kept).map(|layer| stages[layer]).collect::<BTreeSet<_>>().len()
+                }
+                Granularity::Layer => mask.count_ones() as usize,
+            };
+            (width.choices.len() as u128).saturating_pow(decisions as u32)
         };
-        let per_embedding = self.depth_slot().choices.iter().fold(0_u128, |sum, mask| {
-            let depth = mask.count_ones();
-            sum.saturating_add(power(&self.heads, depth).saturating_mul(power(&self.mlp_width, depth)))
+        let per_embedding = self.depth_slot().choices.iter().fold(0_u128, |sum, &mask| {
+            sum.saturating_add(power(&self.heads, mask).saturating_mul(power(&self.mlp_width, mask)))
         });
         per_embedding.saturating_mul(self.embed_dim.len() as u128)
     }
@@ -384,16 +430,7 @@ impl VitSpace {
             weights.extend(masks.iter().map(|_| weight));
             choices.extend(masks);
         }
-        Slot { name: "depth".into(), dimension: Dimension::Depth, layer: None, choices, weights }
-    }
-}
-
-impl WidthChoices {
-    fn slots(&self, layers: usize) -> usize {
-        match self.per {
-            Granularity::Layer => layers,
-            Granularity::Network => 1,
-        }
+        Slot { weights, ..Slot::uniform("depth", Dimension::Depth, Place::Network, choices) }
     }
 }
 
@@ -414,6 +451,11 @@ impl fmt::Display for VitSubnet {
         }
         write!(f, " heads {} mlp {}", join(|l| l.heads), join(|l| l.mlp_width))
     }
+}
+
+/// The layers of all stages (saturating).
+fn total(stages: &[usize]) -> usize {
+    stages.iter().fold(0, |sum, &layers| sum.saturating_add(layers))
 }
 
 fn last(choices: &[usize]) -> usize {

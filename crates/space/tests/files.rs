@@ -64,8 +64,8 @@ fn an_enum_in_yaml_is_a_map_of_one_entry() {
     assert_eq!(parse(SPACE).map(|space: SearchSpace| space.family()), Ok("vit"));
     assert_eq!(parse("random"), Ok(Sampling::Random));
     assert_eq!(
-        parse("mixed: { fixed: [largest] }"),
-        Ok(Sampling::Mixed(Mixed { fixed: vec!["largest".into()] }))
+        parse("mixed: { fixed: [largest], rest: random }"),
+        Ok(Sampling::Mixed(Mixed { fixed: vec!["largest".into()], rest: Box::new(Sampling::Random) }))
     );
 }
 

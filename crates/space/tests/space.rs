@@ -1,54 +1,18 @@
 //! The search space's laws: what is drawn, changed, written as a genome and counted.
 
+mod common;
+
 use std::collections::{BTreeMap, BTreeSet};
 
+use elastic_space::choices::{DepthChoices, DropPolicy, Granularity, WidthChoices};
 use elastic_space::genome::{crossover, draw, mutate};
 use elastic_space::random::Purpose;
-use elastic_space::vit::{DepthChoices, DropPolicy, Granularity, Pooling, VitSpace, WidthChoices};
+use elastic_space::vit::{Pooling, VitSpace};
 use elastic_space::{Dimension, Genome, SearchSpace, Seed, Slot, Subnet};
 use proptest::prelude::*;
-use proptest::sample::{Index, subsequence};
+use proptest::sample::Index;
 
-fn granularity() -> impl Strategy<Value = Granularity> {
-    prop_oneof![Just(Granularity::Layer), Just(Granularity::Network)]
-}
-
-fn widths(values: Vec<usize>) -> impl Strategy<Value = WidthChoices> {
-    let count = 1..=values.len();
-    (subsequence(values, count), granularity()).prop_map(|(choices, per)| WidthChoices { choices, per })
-}
-
-/// Spaces of up to `layers` layers with up to three choices a slot.
-fn spaces(layers: usize) -> impl Strategy<Value = SearchSpace> {
-    let depths = subsequence((1..=layers).collect::<Vec<usize>>(), 1..=layers);
-    let drop = prop_oneof![Just(DropPolicy::Prefix), Just(DropPolicy::Any)];
-    let pooling = prop_oneof![Just(Pooling::ClassToken), Just(Pooling::Mean)];
-    let embed = subsequence(vec![8_usize, 12, 20], 1..=3);
-    (embed, depths, drop, widths(vec![1, 2, 5]), widths(vec![6, 16, 30]), pooling).prop_map(
-        |(embed_dim, choices, drop, heads, mlp_width, pooling)| {
-            let depth = DepthChoices { choices, drop };
-            SearchSpace::Vit(VitSpace {
-                image_size: 12,
-                channels: 3,
-                patch_size: 4,
-                classes: 7,
-                head_dim: 4,
-                pooling,
-                embed_dim,
-                depth,
-                heads,
-                mlp_width,
-            })
-        },
-    )
-}
-
-/// Whether a slot belongs to a layer that the genome leaves out.
-fn left_out(slots: &[Slot], genome: &[usize], slot: usize) -> bool {
-    let depth = slots.iter().position(|s| s.dimension == Dimension::Depth).expect("a depth slot");
-    let mask = slots[depth].choices[genome[depth]];
-    slots[slot].layer.is_some_and(|layer| mask >> layer & 1 == 0)
-}
+use common::{chi_square, left_out, limit, spaces};
 
 /// Every genome, by counting.
 fn enumerate(slots: &[Slot]) -> Vec<Genome> {
@@ -77,7 +41,7 @@ proptest! {
         let drawn = draw(&slots, &mut Seed(seed).generator(Purpose::Candidates, 0));
         let encoded = space.encode(&space.decode(&drawn)).expect("it is in the space");
         for (slot, (&drawn_choice, &choice)) in drawn.iter().zip(&encoded).enumerate() {
-            let expected = if left_out(&slots, &drawn, slot) { slots[slot].largest() } else { drawn_choice };
+            let expected = if left_out(&space, &slots, &drawn, slot) { slots[slot].largest() } else { drawn_choice };
             prop_assert_eq!(choice, expected, "{}", &slots[slot].name);
         }
     }
@@ -104,7 +68,7 @@ proptest! {
         let slot = slot.index(slots.len());
         let mut other = genome.clone();
         other[slot] = choice.index(slots[slot].choices.len());
-        let same = other == genome || left_out(&slots, &genome, slot);
+        let same = other == genome || left_out(&space, &slots, &genome, slot);
         let (a, b) = (space.decode(&genome), space.decode(&other));
         prop_assert_eq!(a == b, same, "{} and {}", a, b);
     }
@@ -120,7 +84,7 @@ proptest! {
         let slots = space.slots();
         let genome = draw(&slots, &mut Seed(seed).generator(Purpose::Candidates, 0));
         let slot = slot.index(slots.len());
-        prop_assume!(genome[slot] < slots[slot].largest() && !left_out(&slots, &genome, slot));
+        prop_assume!(genome[slot] < slots[slot].largest() && !left_out(&space, &slots, &genome, slot));
         let mut larger = genome.clone();
         larger[slot] += 1;
         let (small, large) = (space.cost(&space.decode(&genome)), space.cost(&space.decode(&larger)));
@@ -161,7 +125,7 @@ proptest! {
             for label in labels {
                 let on = match slot.dimension {
                     Dimension::Depth => value >> label & 1 == 1,
-                    _ => value == label && !left_out(&slots, &genome, number),
+                    _ => value == label && !left_out(&space, &slots, &genome, number),
                 };
                 let name = format!("{}={label}", slot.name);
                 prop_assert_eq!(by_name.get(name.as_str()), Some(&f64::from(u8::from(on))), "{}", name);
@@ -195,7 +159,7 @@ proptest! {
 
 #[test]
 fn sizes_by_hand() {
-    let space = |depths: &[usize], drop, per| {
+    let staged = |depths: &[usize], drop, per, stages: &[usize]| {
         SearchSpace::Vit(VitSpace {
             image_size: 4,
             channels: 1,
@@ -207,8 +171,11 @@ fn sizes_by_hand() {
             depth: DepthChoices { choices: depths.to_vec(), drop },
             heads: WidthChoices { choices: vec![1, 2, 3], per },
             mlp_width: WidthChoices { choices: vec![2, 4], per: Granularity::Network },
+            stages: stages.to_vec(),
+            transforms: [].into(),
         })
     };
+    let space = |depths: &[usize], drop, per| staged(depths, drop, per, &[]);
     let (prefix, any) = (DropPolicy::Prefix, DropPolicy::Any);
     let (layer, network) = (Granularity::Layer, Granularity::Network);
     for (depths, drop, per, expected) in [
@@ -222,6 +189,17 @@ fn sizes_by_hand() {
         (vec![1, 2, 4], any, layer, 2 * 2 * (4 * 3 + 6 * 9 + 81)),
     ] {
         assert_eq!(space(&depths, drop, per).size(), expected, "{depths:?} {drop:?} heads per {per:?}");
+    }
+    for (depths, drop, stages, expected) in [
+        // The first layer alone is one stage with three choices of heads; all three are two stages.
+        (vec![1, 3], prefix, &[1, 2][..], 2 * 2 * (3 + 9)),
+        // Without stages all layers are one.
+        (vec![1, 3], prefix, &[], 2 * 2 * (3 + 3)),
+        // Of the three sets of two layers one lies in the second stage alone.
+        (vec![2, 3], any, &[1, 2], 2 * 2 * (9 + 9 + 3 + 9)),
+    ] {
+        let size = staged(&depths, drop, Granularity::Stage, stages).size();
+        assert_eq!(size, expected, "{depths:?} {drop:?} in stages {stages:?}");
     }
     // 2 embeddings, 2 MLP widths, and 3^63 choices of heads, beyond 64 bits.
     assert_eq!(space(&[63], prefix, layer).size(), 2 * 2 * 3_u128.pow(63));
@@ -240,6 +218,8 @@ fn draws_are_uniform_over_depth_then_over_the_sets_of_layers() {
         depth: DepthChoices { choices: vec![1, 2, 4], drop: DropPolicy::Any },
         heads: WidthChoices { choices: vec![1, 2, 3, 4], per: Granularity::Layer },
         mlp_width: WidthChoices { choices: vec![2, 4], per: Granularity::Network },
+        stages: Vec::new(),
+        transforms: [].into(),
     });
     const DRAWS: usize = 20_000;
     let slots = space.slots();
@@ -253,19 +233,11 @@ fn draws_are_uniform_over_depth_then_over_the_sets_of_layers() {
             _ => vec![1.0 / cells as f64; cells],
         };
         assert_eq!(cells, expected.len(), "{}", slot.name);
-        let chi_square: f64 = expected
-            .iter()
-            .enumerate()
-            .map(|(choice, share)| {
-                let seen = genomes.iter().filter(|genome| genome[number] == choice).count() as f64;
-                (seen - share * DRAWS as f64).powi(2) / (share * DRAWS as f64)
-            })
-            .sum();
-        // The 99.9 % points of chi-square for 1, 2, 3 and 10 degrees of freedom.
-        let limit = [(2, 10.83), (3, 13.82), (4, 16.27), (11, 29.59)].iter().find(|(c, _)| *c == cells);
-        let &(_, limit) =
-            limit.unwrap_or_else(|| panic!("no limit for the {cells} choices of {}", slot.name));
-        assert!(chi_square < limit, "{}: chi-square {chi_square:.1}, limit {limit}", slot.name);
+        let seen: Vec<usize> = (0..cells)
+            .map(|choice| genomes.iter().filter(|genome| genome[number] == choice).count())
+            .collect();
+        let (found, limit) = (chi_square(&seen, &expected), limit(&expected));
+        assert!(found <= limit, "{}: chi-square {found:.1}, limit {limit}", slot.name);
     }
 }
 

@@ -1,10 +1,8 @@
 //! The vision transformer's space: counts by hand, what is refused, and how a subnet is told.
 
-use elastic_space::vit::{
-    DepthChoices, DropPolicy, Granularity, InvalidVitSpace, MAX_LAYERS_DROP_ANY, Pooling, VitLayer, VitSpace,
-    VitSubnet, WidthChoices,
-};
-use elastic_space::{Cost, SearchSpace, Subnet};
+use elastic_space::choices::{DepthChoices, DropPolicy, Granularity, TransformKind, WidthChoices};
+use elastic_space::vit::{InvalidVitSpace, MAX_LAYERS_DROP_ANY, Pooling, VitLayer, VitSpace, VitSubnet};
+use elastic_space::{Cost, Dimension, SearchSpace, Subnet};
 
 fn space() -> VitSpace {
     VitSpace {
@@ -18,6 +16,8 @@ fn space() -> VitSpace {
         depth: DepthChoices { choices: vec![1, 2, 3], drop: DropPolicy::Prefix },
         heads: WidthChoices { choices: vec![1, 2], per: Granularity::Layer },
         mlp_width: WidthChoices { choices: vec![8, 16], per: Granularity::Network },
+        stages: Vec::new(),
+        transforms: [].into(),
     }
 }
 
@@ -68,7 +68,7 @@ fn the_cost_does_not_depend_on_which_layers_are_kept() {
 #[test]
 fn spaces_that_are_refused() {
     type Change = fn(&mut VitSpace);
-    let rows: [(&str, Change); 20] = [
+    let rows: [(&str, Change); 26] = [
         ("image-size is 0: it must be at least 1", |s| s.image_size = 0),
         ("channels is 0: it must be at least 1", |s| s.channels = 0),
         ("patch-size is 0: it must be at least 1", |s| s.patch_size = 0),
@@ -95,6 +95,29 @@ fn spaces_that_are_refused() {
         ),
         ("depth 64 is too deep: at most 63 layers", |s| {
             s.depth = DepthChoices { choices: vec![64], drop: DropPolicy::Any };
+        }),
+        ("stages [1, 1] hold 2 layers, the supernet has 3: let them add up, each at least 1", |s| {
+            s.stages = vec![1, 1];
+        }),
+        ("stages [4] hold 4 layers, the supernet has 3: let them add up, each at least 1", |s| {
+            s.stages = vec![4];
+        }),
+        ("stages [3, 0] hold 3 layers, the supernet has 3: let them add up, each at least 1", |s| {
+            s.stages = vec![3, 0];
+        }),
+        (
+            "stages [18446744073709551615, 4] hold 18446744073709551615 layers, the supernet has 3: let them add up, each at least 1",
+            |s| {
+                s.stages = vec![usize::MAX, 4];
+            },
+        ),
+        ("transforms: depth has none in this family; width, heads and embedding have", |s| {
+            s.transforms = [(Dimension::Depth, TransformKind::Linear)].into();
+        }),
+        ("transforms: kernel has none in this family; width, heads and embedding have", |s| {
+            s.transforms =
+                [(Dimension::Kernel, TransformKind::Identity), (Dimension::Width, TransformKind::Linear)]
+                    .into();
         }),
     ];
     for (expected, change) in rows {

@@ -3,14 +3,15 @@
 //! Both hold the parameters under their field names. A training state also holds the optimizer's
 //! state, so that a run goes on from it bit for bit.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
+use burn::module::Module;
 use burn::optim::ModuleOptimizer;
 use burn::tensor::{Bytes, Device};
 use elastic_space::file::{self, ReadError, WriteError};
 use elastic_space::search_space::InvalidSpace;
-use elastic_space::{Array, SearchSpace, Weights};
+use elastic_space::{Array, Dimension, SearchSpace, Weights};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
 use serde::{Deserialize, Serialize};
@@ -19,13 +20,15 @@ use thiserror::Error;
 use crate::config::Model;
 use crate::optimizer::adamw;
 use crate::parameters::{self, FitError};
-use crate::supernet::Supernet;
+use crate::supernet::{Network, Supernet};
 
 const SUPERNET_SCHEMA: &str = "elastic.supernet/v1";
 const STATE_SCHEMA: &str = "elastic.training-state/v1";
 /// The one metadata entry; one, because the format writes several in random order.
 const METADATA_KEY: &str = "elastic";
 const OPTIMIZER_TENSOR: &str = "optimizer";
+/// Before the names of the averaged weights.
+const AVERAGE_PREFIX: &str = "average.";
 
 /// Why a checkpoint could not be written.
 #[derive(Debug, Error)]
@@ -92,33 +95,69 @@ pub enum LoadError {
 #[derive(Serialize, Deserialize)]
 struct SupernetHeader {
     schema: String,
-    step: u64,
+    training: Trained,
     space: SearchSpace,
 }
 
 #[derive(Serialize, Deserialize)]
 struct StateHeader {
     schema: String,
-    step: u64,
+    progress: Progress,
     model: Model,
+}
+
+/// What a supernet has been through.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Trained {
+    /// The last stage that is done, for instance `2-depth`.
+    pub stage: String,
+    /// Steps done, over all stages.
+    pub step: u64,
+    /// The dimensions in which subnets were trained; in others only the largest choice is fit for use.
+    pub open: BTreeSet<Dimension>,
+}
+
+/// How far a run is.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Steps done, over all stages.
+    pub step: u64,
+    /// The stage that is being trained, counted from 0.
+    pub stage: usize,
+    /// Steps done in it.
+    pub stage_step: u64,
+    /// Steps since the last line of the log.
+    pub window_steps: u64,
+    /// The sum of their mean losses.
+    pub window_loss: f64,
+    /// The best accuracy of the largest subnet in it, where patience watches.
+    pub best: Option<f64>,
+    /// Evaluations since then.
+    pub stale: u64,
+    /// Whether its smallest subnet has been above chance.
+    pub healthy: bool,
 }
 
 /// A trained supernet as it was read.
 pub struct LoadedSupernet {
     /// The supernet, for inference.
     pub supernet: Supernet,
+    /// What it has been through.
+    pub training: Trained,
     /// SHA-256 of the file.
     pub sha256: String,
 }
 
 /// What a run needs to go on.
 pub struct TrainingState {
-    /// Steps done.
-    pub step: u64,
+    /// How far the run is.
+    pub progress: Progress,
     /// The configuration that the run began with.
     pub model: Model,
     /// The supernet, for training.
     pub supernet: Supernet,
+    /// The averaged weights, where the recipe has them.
+    pub average: Option<Network>,
     /// The optimizer with its moments.
     pub optimizer: ModuleOptimizer,
 }
@@ -128,9 +167,18 @@ pub struct TrainingState {
 /// # Errors
 ///
 /// [`SaveError`] with the path; what stood there before is unharmed.
-pub fn save_supernet(path: &Path, supernet: &Supernet, step: u64) -> Result<(), SaveError> {
-    let header = SupernetHeader { schema: SUPERNET_SCHEMA.to_owned(), step, space: supernet.space.clone() };
-    save(path, &parameters::collect(&supernet.network), None, &json(&header))
+pub fn save_supernet(
+    path: &Path,
+    space: &SearchSpace,
+    network: &Network,
+    training: &Trained,
+) -> Result<(), SaveError> {
+    let header = SupernetHeader {
+        schema: SUPERNET_SCHEMA.to_owned(),
+        training: training.clone(),
+        space: space.clone(),
+    };
+    save(path, &parameters::collect(network), None, &json(&header))
 }
 
 /// Reads a supernet for inference.
@@ -145,24 +193,27 @@ pub fn load_supernet(path: &Path) -> Result<LoadedSupernet, LoadError> {
     check(path, &header.space)?;
     let supernet = Supernet::from_weights(header.space, &weights(&tensors))
         .map_err(|source| LoadError::Fit { path: path.to_owned(), source })?;
-    Ok(LoadedSupernet { supernet, sha256: file::sha256(&bytes) })
+    Ok(LoadedSupernet { supernet, training: header.training, sha256: file::sha256(&bytes) })
 }
 
-/// Writes all that a run needs to go on after `step` steps.
+/// Writes all that a run needs to go on.
 ///
 /// # Errors
 ///
 /// [`SaveError`] with the path; what stood there before is unharmed.
-pub fn save_state(
-    path: &Path,
-    supernet: &Supernet,
-    optimizer: &ModuleOptimizer,
-    model: &Model,
-    step: u64,
-) -> Result<(), SaveError> {
-    let moments = optimizer.into_bytes().map_err(|error| SaveError::Optimizer(error.to_string()))?;
-    let header = StateHeader { schema: STATE_SCHEMA.to_owned(), step, model: model.clone() };
-    save(path, &parameters::collect(&supernet.network), Some(&moments), &json(&header))
+pub fn save_state(path: &Path, state: &TrainingState) -> Result<(), SaveError> {
+    let moments = state.optimizer.into_bytes().map_err(|error| SaveError::Optimizer(error.to_string()))?;
+    let header = StateHeader {
+        schema: STATE_SCHEMA.to_owned(),
+        progress: state.progress.clone(),
+        model: state.model.clone(),
+    };
+    let mut weights = parameters::collect(&state.supernet.network);
+    if let Some(average) = &state.average {
+        let named = |(name, array)| (format!("{AVERAGE_PREFIX}{name}"), array);
+        weights.extend(parameters::collect(average).into_iter().map(named));
+    }
+    save(path, &weights, Some(&moments), &json(&header))
 }
 
 /// Reads all that a run needs to go on.
@@ -173,18 +224,28 @@ pub fn save_state(
 pub fn load_state(path: &Path, device: &Device) -> Result<TrainingState, LoadError> {
     let bytes = file::read(path)?;
     let tensors = parse(path, &bytes)?;
-    let StateHeader { step, model, .. } = header(path, &bytes, STATE_SCHEMA)?;
+    let StateHeader { progress, model, .. } = header(path, &bytes, STATE_SCHEMA)?;
     check(path, &model.space)?;
+    let fit = |source| LoadError::Fit { path: path.to_owned(), source };
+    let (averaged, weights): (Weights, Weights) =
+        weights(&tensors).into_iter().partition(|(name, _)| name.starts_with(AVERAGE_PREFIX));
     let fresh = Supernet::new(model.space.clone(), model.seed(), device);
-    let network = parameters::replace(fresh.network, &weights(&tensors))
-        .map_err(|source| LoadError::Fit { path: path.to_owned(), source })?;
+    let network = parameters::replace(fresh.network, &weights).map_err(fit)?;
     let supernet = Supernet { space: fresh.space, network };
+    let average = match model.training.ema {
+        None => None,
+        Some(_) => {
+            let named = |(name, array): (String, Array)| (name[AVERAGE_PREFIX.len()..].to_owned(), array);
+            let averaged = averaged.into_iter().map(named).collect();
+            Some(parameters::replace(supernet.network.valid(), &averaged).map_err(fit)?)
+        }
+    };
     let damaged = |reason: String| LoadError::Optimizer { path: path.to_owned(), reason };
     let moments = tensors.tensor(OPTIMIZER_TENSOR).map_err(|error| damaged(error.to_string()))?;
     let optimizer = adamw(&model.training.optimizer, &supernet.network)
         .from_bytes(Bytes::from_bytes_vec(moments.data().to_vec()))
         .map_err(|error| damaged(error.to_string()))?;
-    Ok(TrainingState { step, model, supernet, optimizer })
+    Ok(TrainingState { progress, model, supernet, average, optimizer })
 }
 
 fn json<T: Serialize>(value: &T) -> String {

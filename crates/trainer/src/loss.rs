@@ -1,6 +1,23 @@
 //! Losses on soft targets.
 
 use burn::tensor::{Device, Tensor, TensorData, activation};
+use elastic_data::Batch;
+
+/// The targets of a batch: its smoothed labels, and where its images are mixed, the mixture of both
+/// images' smoothed labels with the images' shares.
+///
+/// # Shapes
+///
+/// - output: `[batch, classes]`; each row sums to 1
+pub fn targets(batch: &Batch, classes: usize, smoothing: f64, device: &Device) -> Tensor<2> {
+    let mut values = smoothed_values(&batch.labels, classes, smoothing);
+    if let Some(mixed) = &batch.mixed {
+        let share = mixed.share as f32;
+        let partners = smoothed_values(&mixed.labels, classes, smoothing);
+        values.iter_mut().zip(partners).for_each(|(own, other)| *own = share * *own + (1.0 - share) * other);
+    }
+    Tensor::from_data(TensorData::new(values, [batch.labels.len(), classes]), device)
+}
 
 /// The targets of labels with smoothing: each class has `smoothing / classes`, the right one the
 /// rest as well ([Szegedy et al., 2016](https://arxiv.org/abs/1512.00567)).
@@ -9,12 +26,17 @@ use burn::tensor::{Device, Tensor, TensorData, activation};
 ///
 /// - output: `[labels, classes]`
 pub fn smoothed_targets(labels: &[u8], classes: usize, smoothing: f64, device: &Device) -> Tensor<2> {
+    let values = smoothed_values(labels, classes, smoothing);
+    Tensor::from_data(TensorData::new(values, [labels.len(), classes]), device)
+}
+
+fn smoothed_values(labels: &[u8], classes: usize, smoothing: f64) -> Vec<f32> {
     let spread = (smoothing / classes as f64) as f32;
     let mut values = vec![spread; labels.len() * classes];
     for (row, &label) in labels.iter().enumerate() {
         values[row * classes + usize::from(label)] += 1.0 - smoothing as f32;
     }
-    Tensor::from_data(TensorData::new(values, [labels.len(), classes]), device)
+    values
 }
 
 /// The mean cross-entropy of the rows.

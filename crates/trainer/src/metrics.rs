@@ -14,7 +14,9 @@ use serde::{Deserialize, Serialize};
 pub enum Record {
     /// The steps since the last such line, or since the run was resumed.
     Train {
-        /// Steps done so far.
+        /// The stage, for instance `2-depth`.
+        stage: String,
+        /// Steps done so far, over all stages.
         step: u64,
         /// Mean loss of the subnets over these steps.
         loss: f64,
@@ -31,18 +33,27 @@ pub enum Record {
     },
     /// An evaluation on validation data.
     Validation {
-        /// Steps done so far.
+        /// The stage, for instance `2-depth`.
+        stage: String,
+        /// Steps done so far, over all stages.
         step: u64,
         /// Number of images.
         images: usize,
-        /// Accuracy of each named subnet, 0 to 1.
+        /// Accuracy of each named subnet as far as the stage opens it, 0 to 1.
         accuracy: BTreeMap<String, f64>,
-        /// Accuracy of each random subnet, 0 to 1; always the same subnets.
+        /// Accuracy of each random subnet of the open dimensions, 0 to 1; always the same in a stage.
         random_accuracy: Vec<f64>,
     },
 }
 
 impl Record {
+    /// The stage in which the line was written.
+    pub fn stage(&self) -> &str {
+        match self {
+            Self::Train { stage, .. } | Self::Validation { stage, .. } => stage,
+        }
+    }
+
     /// Steps done when the line was written.
     pub fn step(&self) -> u64 {
         match self {

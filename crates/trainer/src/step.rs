@@ -3,12 +3,42 @@
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{Device, Tensor, TensorData, activation};
 use elastic_data::Batch;
-use elastic_space::Subnet;
+use elastic_space::{Array, Subnet};
 use thiserror::Error;
 
-use crate::config::{Reduce, Training};
-use crate::loss::{cross_entropy, smoothed_targets};
+use crate::config::Reduce;
+use crate::loss::{cross_entropy, targets};
 use crate::supernet::Supernet;
+
+/// How the losses of a step are made and become one gradient.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StepRecipe {
+    /// How the subnets' gradients become one.
+    pub reduce: Reduce,
+    /// Share of a target's probability that is spread over all classes.
+    pub label_smoothing: f64,
+    /// Soft targets beside the labels.
+    pub soft_targets: SoftTargets,
+}
+
+/// Soft targets beside the labels; `weight` is their share of a taught subnet's loss.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SoftTargets {
+    /// None.
+    None,
+    /// The first subnet of the step teaches the others.
+    InPlace {
+        /// Their share, 0 to 1.
+        weight: f64,
+    },
+    /// A teacher outside the supernet teaches all subnets.
+    Given {
+        /// Their share, 0 to 1.
+        weight: f64,
+        /// The teacher's probabilities, `[batch, classes]`.
+        probabilities: Array,
+    },
+}
 
 /// The losses of a step and its gradient.
 pub struct StepGradients {
@@ -31,8 +61,7 @@ pub struct NotFinite {
 /// The gradient of a batch over several subnets.
 ///
 /// Subnets run one after the other and their gradients are added, so the memory for activations is
-/// that of the largest subnet, however many there are. With distillation the first subnet teaches
-/// the others.
+/// that of the largest subnet, however many there are.
 ///
 /// # Errors
 ///
@@ -41,33 +70,30 @@ pub fn gradients(
     supernet: &Supernet,
     batch: &Batch,
     subnets: &[Subnet],
-    training: &Training,
+    recipe: &StepRecipe,
     device: &Device,
 ) -> Result<StepGradients, NotFinite> {
     let shape = [batch.labels.len()].into_iter().chain(supernet.space.input()).collect::<Vec<_>>();
     let images: Tensor<4> = Tensor::from_data(TensorData::new(batch.images.clone(), shape), device);
-    let targets = smoothed_targets(&batch.labels, supernet.space.classes(), training.label_smoothing, device);
-    let share = match training.reduce {
+    let labels = targets(batch, supernet.space.classes(), recipe.label_smoothing, device);
+    let share = match recipe.reduce {
         Reduce::Sum => 1.0,
         Reduce::Mean => 1.0 / subnets.len() as f64,
     };
+    // Cross-entropy is linear in its targets, so the mixture of both losses is one loss.
+    let mixed = |soft: Tensor<2>, weight: f64| labels.clone() * (1.0 - weight) + soft * weight;
+    let mut targets = match &recipe.soft_targets {
+        SoftTargets::None | SoftTargets::InPlace { .. } => labels.clone(),
+        SoftTargets::Given { weight, probabilities } => mixed(tensor(probabilities, device), *weight),
+    };
     let mut accumulator = GradientsAccumulator::new();
     let mut losses = Vec::with_capacity(subnets.len());
-    let mut teacher: Option<Tensor<2>> = None;
-    for subnet in subnets {
+    for (index, subnet) in subnets.iter().enumerate() {
         let logits = supernet.forward(images.clone(), subnet);
-        let soft = teacher.clone().zip(training.distillation);
-        if teacher.is_none() && training.distillation.is_some() {
-            teacher = Some(activation::softmax(logits.clone().detach(), 1));
+        let loss = cross_entropy(logits.clone(), targets.clone());
+        if let (0, SoftTargets::InPlace { weight }) = (index, &recipe.soft_targets) {
+            targets = mixed(activation::softmax(logits.detach(), 1), *weight);
         }
-        let targets = match soft {
-            // Cross-entropy is linear in its targets, so the mixture of both losses is one loss.
-            Some((soft, distillation)) => {
-                targets.clone() * (1.0 - distillation.weight) + soft * distillation.weight
-            }
-            None => targets.clone(),
-        };
-        let loss = cross_entropy(logits, targets);
         let value = f64::from(loss.clone().into_scalar::<f32>());
         if !value.is_finite() {
             return Err(NotFinite { subnet: subnet.to_string(), loss: value });
@@ -77,4 +103,8 @@ pub fn gradients(
         accumulator.accumulate(&supernet.network, GradientsParams::from_grads(gradients, &supernet.network));
     }
     Ok(StepGradients { losses, gradients: accumulator.grads() })
+}
+
+fn tensor(array: &Array, device: &Device) -> Tensor<2> {
+    Tensor::from_data(TensorData::new(array.data.clone(), array.shape.clone()), device)
 }

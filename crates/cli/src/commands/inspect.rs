@@ -7,10 +7,10 @@ use elastic_exporter::{Batch, GraphOptions, file_size};
 use elastic_space::Subnet;
 use elastic_space::budget::Quantity;
 use elastic_trainer::Model;
-use elastic_trainer::train::RunFolder;
+use elastic_trainer::run_folder::RunFolder;
 use serde::Serialize;
 
-use crate::runs::{read_model, require_folder, require_model_file};
+use crate::runs::{Run, read_model, require_folder, require_model_file};
 use crate::table::{self, Format};
 
 /// Show the search space and what its subnets cost.
@@ -22,7 +22,7 @@ pub(crate) struct Inspect {
     /// Model file.
     #[arg(long, default_value = "models/vit-fashion.yaml")]
     model: PathBuf,
-    /// Show the space of a run instead.
+    /// Show the space of a run instead, or of one of its stages: only what has been trained.
     #[arg(long, conflicts_with = "model")]
     run: Option<PathBuf>,
 }
@@ -54,17 +54,19 @@ struct Row {
 
 impl Inspect {
     pub(crate) fn run(self, format: Format) -> anyhow::Result<()> {
-        let path = match self.run.map(RunFolder) {
+        let (path, model) = match self.run.map(RunFolder) {
+            Some(run) if run.is_finished() => (run.config(), Run::open(Some(&run.0))?.model),
             Some(run) => {
                 require_folder(&run)?;
-                run.config()
+                (run.config(), read_model(&run.config())?)
             }
             None => {
                 require_model_file(&self.model)?;
-                self.model
+                let model = read_model(&self.model)?;
+                (self.model, model)
             }
         };
-        let report = report(&read_model(&path)?);
+        let report = report(&model);
         match format {
             Format::Json => table::print_json(&report),
             Format::Table => {

@@ -9,12 +9,18 @@ use anyhow::{Context, bail};
 use clap::Args;
 use elastic_data::{check_against, load_training};
 use elastic_trainer::Model;
+use elastic_trainer::checkpoint;
+use elastic_trainer::init::{Init, Layout};
 use elastic_trainer::metrics::Record;
-use elastic_trainer::train::{Event, Outcome, RunFolder, Start, train};
+use elastic_trainer::plan::{PlannedStage, plan};
+use elastic_trainer::run_folder::RunFolder;
+use elastic_trainer::train::{Event, Outcome, Start, train};
 
 use crate::progress::Reporter;
-use crate::runs::{RUNS, read_model, require_model_file};
+use crate::runs::{RUNS, known, read_model, require_model_file, run_name};
 use crate::table::{self, Format, percent};
+
+const DEFAULT_MODEL: &str = "models/vit-fashion.yaml";
 
 /// Exit code after Ctrl-C, as shells have it.
 const INTERRUPTED: u8 = 130;
@@ -24,23 +30,30 @@ const INTERRUPTED: u8 = 130;
 /// Without arguments: the default model on the bundled data, into runs/vit-fashion. The run's folder
 /// gets config.yaml (everything resolved), metrics.jsonl, checkpoint.safetensors and, at the end,
 /// supernet.safetensors. A run that was stopped or killed goes on with --resume, bit for bit.
+///
+/// A progressive run keeps the network of every stage in stages/NUMBER-NAME, which is a folder like a
+/// run's: inspect, profile and export take it as --run, and --from begins a new run after that stage.
 #[derive(Debug, Args)]
 pub(crate) struct Train {
-    /// Model file: search space, data and recipe.
-    #[arg(long, default_value = "models/vit-fashion.yaml")]
-    model: PathBuf,
+    /// Model file: search space, data and recipe [default: models/vit-fashion.yaml].
+    #[arg(long)]
+    model: Option<PathBuf>,
     /// Folder with the four IDX files, instead of the model file's.
     #[arg(long)]
     data: Option<PathBuf>,
     /// Folder of the run [default: runs/MODEL, by the model file's name].
     #[arg(long)]
     out: Option<PathBuf>,
-    /// Gradient steps, instead of the model file's.
+    /// Gradient steps of all stages together, instead of the model file's; each stage keeps its share.
     #[arg(long)]
     steps: Option<u64>,
     /// Seed of all randomness, instead of the model file's.
     #[arg(long)]
     seed: Option<u64>,
+    /// Begin after a stage of another run: its folder, such as runs/NAME/stages/2-depth. The model file
+    /// is that run's unless --model names another with the same space.
+    #[arg(long, value_name = "STAGE", conflicts_with = "resume")]
+    from: Option<PathBuf>,
     /// Go on from the folder's checkpoint.
     #[arg(long)]
     resume: bool,
@@ -48,7 +61,7 @@ pub(crate) struct Train {
 
 impl Train {
     pub(crate) fn run(self, reporter: &Reporter, format: Format) -> anyhow::Result<ExitCode> {
-        let folder = RunFolder(self.out.clone().unwrap_or_else(|| default_folder(&self.model)));
+        let folder = RunFolder(self.out.clone().unwrap_or_else(|| self.default_folder()));
         let model = self.resolve(&folder)?;
         if folder.is_finished() {
             let finished = read_model(&folder.config())?;
@@ -67,8 +80,7 @@ impl Train {
             check_against(&model.data, images, model.space.input(), model.space.classes())?;
         }
         reporter.say(&format!(
-            "training {} subnets of {} on {} images ({} for validation) into {}",
-            model.training.subnets,
+            "training {} on {} images ({} for validation) into {}",
             self.source(&folder).display(),
             data.train.len(),
             data.validation.len(),
@@ -77,10 +89,13 @@ impl Train {
         let stop = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&stop);
         ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed)).context("listen for Ctrl-C")?;
-        let mut task = reporter.task("train", model.training.steps);
+        let stages = plan(&model)?;
+        let steps = stages.iter().map(|stage| stage.steps).sum();
+        let mut task = reporter.task("train", steps);
         let start = if self.resume { Start::Resume } else { Start::Fresh };
-        let steps = model.training.steps;
         let outcome = train(&model, data, &folder, start, &stop, &mut |event| match event {
+            Event::Stage(stage) if stages.len() > 1 => reporter.say(&announce(stage)),
+            Event::Stage(_) => {}
             Event::Step { step, loss } => task.at(step, steps, &format!("loss {loss:.3}")),
             Event::Logged(record) => reporter.say(&describe(record)),
             Event::Saved { step } => reporter.detail(&format!("checkpoint at step {step}")),
@@ -101,16 +116,38 @@ impl Train {
         }
     }
 
-    /// The file that describes the model: a run that is resumed is its own model file.
+    /// The file that describes the model: a run that is resumed, or a stage that another run begins after,
+    /// is its own model file.
     fn source(&self, folder: &RunFolder) -> PathBuf {
-        let config = folder.config();
-        if self.resume && config.exists() { config } else { self.model.clone() }
+        let own = folder.config();
+        if self.resume && own.exists() {
+            return own;
+        }
+        match (&self.model, &self.from) {
+            (None, Some(stage)) => RunFolder(stage.clone()).config(),
+            _ => self.model().to_owned(),
+        }
+    }
+
+    fn model(&self) -> &Path {
+        self.model.as_deref().unwrap_or(Path::new(DEFAULT_MODEL))
+    }
+
+    fn default_folder(&self) -> PathBuf {
+        let Some(stage) = &self.from else {
+            return Path::new(RUNS).join(self.model().file_stem().unwrap_or(self.model().as_os_str()));
+        };
+        let stage = stage.canonicalize().unwrap_or_else(|_| stage.clone());
+        Path::new(RUNS).join(format!("{}-onwards", run_name(&stage)))
     }
 
     /// The model with the flags applied.
     fn resolve(&self, folder: &RunFolder) -> anyhow::Result<Model> {
+        if let Some(stage) = &self.from {
+            require_stage(stage)?;
+        }
         let path = self.source(folder);
-        if path == self.model {
+        if path == self.model() {
             require_model_file(&path)?;
         }
         let mut model = read_model(&path)?;
@@ -118,18 +155,41 @@ impl Train {
             model.data.idx.clone_from(data);
         }
         if let Some(steps) = self.steps {
-            model.training.steps = steps;
+            model.training.scheme.set_steps(steps);
         }
         if let Some(seed) = self.seed {
             model.seed = seed;
+        }
+        if let Some(stage) = &self.from {
+            let stage = RunFolder(stage.clone());
+            let after = checkpoint::load_supernet(&stage.supernet())?.training.stage;
+            let from = stage.supernet();
+            model.init = Some(Init { from, map: Vec::new(), layout: Layout::Elastic, after: Some(after) });
         }
         model.validate()?;
         Ok(model)
     }
 }
 
-fn default_folder(model: &Path) -> PathBuf {
-    Path::new(RUNS).join(model.file_stem().unwrap_or(model.as_os_str()))
+/// Fails where no stage is kept.
+fn require_stage(stage: &Path) -> anyhow::Result<()> {
+    if !RunFolder(stage.to_owned()).is_finished() {
+        let others = stage.parent().filter(|parent| parent.is_dir());
+        let remedy = others.map_or_else(
+            || "a progressive run keeps its stages in runs/NAME/stages".to_owned(),
+            |parent| known(&parent.to_string_lossy()),
+        );
+        bail!("{} is no stage that is done: it has no supernet.safetensors; {remedy}", stage.display());
+    }
+    Ok(())
+}
+
+/// What a stage does, in one line.
+fn announce(stage: &PlannedStage) -> String {
+    let open: Vec<&str> = stage.open.iter().map(|dimension| dimension.name()).collect();
+    let open = if open.is_empty() { "the largest network".to_owned() } else { open.join(", ") };
+    let subnets = if stage.subnets == 1 { "subnet" } else { "subnets" };
+    format!("stage {}: {open}; {} steps of {} {subnets}", stage.name, stage.steps, stage.subnets)
 }
 
 fn describe(record: &Record) -> String {
@@ -155,7 +215,7 @@ fn describe(record: &Record) -> String {
 fn summarise(folder: &RunFolder, format: Format) -> anyhow::Result<()> {
     let records = elastic_trainer::metrics::read(&folder.metrics())?;
     let last = records.iter().rev().find(|record| matches!(record, Record::Validation { .. }));
-    let Some(record @ Record::Validation { step, images, accuracy, random_accuracy }) = last else {
+    let Some(record @ Record::Validation { step, images, accuracy, random_accuracy, .. }) = last else {
         bail!("{} has no evaluation: the file was changed", folder.metrics().display());
     };
     if format == Format::Json {

@@ -48,23 +48,16 @@ data:
   std: [0.3]
   class-names: [left, top, centre]
 training:
-  scheme: joint
-  steps: 6
+  scheme:
+    joint:
+      steps: 6
+      learning-rate: {peak: 0.01, final: 0.0001, warm-up-steps: 2}
+      subnets: 4
+      sampling: {mixed: {fixed: [largest, smallest], rest: random}}
+      reduce: mean
+      distillation: {weight: 0.5, teacher: in-place}
   batch-size: 8
-  subnets: 4
-  sampling:
-    mixed:
-      fixed: [largest, smallest]
-  reduce: mean
-  distillation:
-    weight: 0.5
-  optimizer:
-    learning-rate: 0.01
-    final-learning-rate: 0.0001
-    weight-decay: 0.05
-    beta1: 0.9
-    beta2: 0.98
-  warm-up-steps: 2
+  optimizer: {weight-decay: 0.05, beta1: 0.9, beta2: 0.98}
   label-smoothing: 0.05
   clip-gradient-norm: 1.0
   augmentation:
@@ -74,6 +67,36 @@ training:
   evaluate-random: 2
   evaluate-images: 20
   checkpoint-every: 2
+";
+
+/// A scheme to put in place of the model file's: the largest network, then two dimensions.
+pub(crate) const PROGRESSIVE: &str = "  scheme:
+    progressive:
+      base:
+        steps: 6
+        learning-rate: {peak: 0.01, final: 0.0001, warm-up-steps: 2}
+        patience: {evaluations: 2, min-improvement: 0.0}
+      stages:
+        - open: width
+          steps: 4
+          learning-rate: {peak: 0.005, final: 0.0001, warm-up-steps: 1}
+          subnets: 4
+          sampling: {mixed: {fixed: [largest, smallest], rest: random}}
+          reduce: mean
+          distillation: {weight: 0.5, teacher: in-place}
+        - open: depth
+          steps: 4
+          learning-rate: {peak: 0.005, final: 0.0001, warm-up-steps: 1}
+          subnets: 3
+          sampling: random
+          reduce: sum
+";
+
+/// The part of [`PROGRESSIVE`] that trains the largest network.
+pub(crate) const BASE: &str = "      base:
+        steps: 6
+        learning-rate: {peak: 0.01, final: 0.0001, warm-up-steps: 2}
+        patience: {evaluations: 2, min-improvement: 0.0}
 ";
 
 /// The files of a data set: training images and labels, test images and labels.
@@ -160,6 +183,13 @@ impl Bench {
     pub(crate) fn edit(&self, name: &str, from: &str, to: &str) {
         let text = String::from_utf8(self.read(name)).expect("the file is text");
         self.write(name, replaced(&text, from, to));
+    }
+
+    /// Puts another scheme in place of the model file's.
+    pub(crate) fn set_scheme(&self, scheme: &str) {
+        let start = MODEL.find("  scheme:\n").expect("there is a scheme");
+        let end = MODEL.find("  batch-size").expect("the batch size follows");
+        self.edit("models/tiny.yaml", &MODEL[start..end], scheme);
     }
 
     /// Keeps the first bytes of a file.

@@ -1,8 +1,9 @@
 //! The graphs against the reference on both runtimes, their counts, and what is refused.
 
+use elastic_space::choices::{DepthChoices, DropPolicy, Granularity, WidthChoices};
 use elastic_space::platform::{OnnxRuntime, Optimization, Provider, Runtime, Tract};
 use elastic_space::random::Purpose;
-use elastic_space::vit::{DepthChoices, DropPolicy, Granularity, Pooling, VitSpace, WidthChoices};
+use elastic_space::vit::{Pooling, VitSpace};
 use elastic_space::{Array, SearchSpace, Seed, Subnet, Weights};
 use rand::Rng;
 
@@ -26,6 +27,8 @@ fn space(pooling: Pooling) -> VitSpace {
         depth: DepthChoices { choices: vec![1, 2, 3], drop: DropPolicy::Any },
         heads: per_layer(&[1, 3, 4]),
         mlp_width: per_layer(&[8, 17, 31]),
+        stages: Vec::new(),
+        transforms: BTreeMap::new(),
     }
 }
 

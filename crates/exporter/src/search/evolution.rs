@@ -141,15 +141,16 @@ mod tests {
     use std::convert::Infallible;
 
     use elastic_space::random::{Purpose, Seed};
-    use elastic_space::{Dimension, Genome, Slot};
+    use elastic_space::{Dimension, Genome, Place, Slot};
 
     use super::*;
 
     fn slots(sizes: &[usize]) -> Vec<Slot> {
         let slot = |(number, &size): (usize, &usize)| Slot {
             name: format!("slot {number}"),
+            field: "width",
             dimension: Dimension::Width,
-            layer: None,
+            place: Place::Network,
             choices: (1..=size).collect(),
             weights: vec![1.0 / size as f64; size],
         };

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 
 use elastic_space::Genome;
+use elastic_space::choices::{DepthChoices, DropPolicy, Granularity, WidthChoices};
 use elastic_space::genome::draw;
 use elastic_space::random::Purpose;
-use elastic_space::vit::{DepthChoices, DropPolicy, Granularity, Pooling, VitSpace, WidthChoices};
+use elastic_space::vit::{Pooling, VitSpace};
 
 use super::pareto::Objectives;
 use super::*;
@@ -95,6 +96,8 @@ fn vit(
         depth: DepthChoices { choices: depth.to_vec(), drop: DropPolicy::Prefix },
         heads: WidthChoices { choices: heads.to_vec(), per },
         mlp_width: WidthChoices { choices: mlp_width.to_vec(), per },
+        stages: Vec::new(),
+        transforms: [].into(),
     }
 }
 

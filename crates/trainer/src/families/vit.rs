@@ -3,10 +3,10 @@
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, s};
 use elastic_space::vit::{Pooling, VitLayer, VitSpace, VitSubnet};
-use elastic_space::{Array, Weights};
+use elastic_space::{Array, Dimension, Weights};
 use rand::Rng;
 
-use crate::layers::{ElasticLayerNorm, ElasticLinear, ElasticQkv};
+use crate::layers::{ElasticLayerNorm, ElasticLinear, ElasticQkv, Transforms};
 use crate::ops;
 use crate::parameters::{array, param, small_normal};
 
@@ -78,21 +78,29 @@ impl Vit {
         let embed = largest(&space.embed_dim);
         let inner = largest(&space.heads.choices) * space.head_dim;
         let hidden = largest(&space.mlp_width.choices);
-        let patch_embed =
-            PatchEmbedding { proj: ElasticLinear::new(space.patch_values(), embed, device, rng) };
+        let transforms = |dimension, choices: &[usize], factor: usize| {
+            let outputs: Vec<usize> = choices.iter().map(|choice| factor * choice).collect();
+            Transforms::new(space.transform(dimension), &outputs, device)
+        };
+        let of_embedding = || transforms(Dimension::Embedding, &space.embed_dim, 1);
+        let of_heads = || transforms(Dimension::Heads, &space.heads.choices, 3 * space.head_dim);
+        let of_width = || transforms(Dimension::Width, &space.mlp_width.choices, 1);
+        let norm = || ElasticLayerNorm::new(embed, device).with_transforms(of_embedding());
+        let proj = ElasticLinear::new(space.patch_values(), embed, device, rng);
+        let patch_embed = PatchEmbedding { proj: proj.with_transforms(of_embedding()) };
         let cls_token =
             (space.pooling == Pooling::ClassToken).then(|| param(small_normal([1, 1, embed], rng), device));
         let pos_embed = param(small_normal([1, space.tokens(), embed], rng), device);
         let blocks = (0..space.layers())
             .map(|_| Block {
-                norm1: ElasticLayerNorm::new(embed, device),
+                norm1: norm(),
                 attn: Attention {
-                    qkv: ElasticQkv::new(embed, inner, device, rng),
+                    qkv: ElasticQkv::new(embed, inner, device, rng).with_transforms(of_heads()),
                     proj: ElasticLinear::new(inner, embed, device, rng),
                 },
-                norm2: ElasticLayerNorm::new(embed, device),
+                norm2: norm(),
                 mlp: Mlp {
-                    fc1: ElasticLinear::new(embed, hidden, device, rng),
+                    fc1: ElasticLinear::new(embed, hidden, device, rng).with_transforms(of_width()),
                     fc2: ElasticLinear::new(hidden, embed, device, rng),
                 },
             })
@@ -102,7 +110,7 @@ impl Vit {
             cls_token,
             pos_embed,
             blocks,
-            norm: ElasticLayerNorm::new(embed, device),
+            norm: norm(),
             head: ElasticLinear::new(embed, space.classes, device, rng),
             patch_size: space.patch_size,
             head_dim: space.head_dim,

@@ -4,6 +4,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, module::linear};
 use rand::Rng;
 
+use super::Transforms;
 use crate::parameters::{constant, param, xavier_uniform};
 
 /// y = x W + b with a leading part of W and b (method row A1).
@@ -13,6 +14,8 @@ pub struct ElasticLinear {
     pub weight: Param<Tensor<2>>,
     /// `[largest outputs]`
     pub bias: Param<Tensor<1>>,
+    /// On the outputs.
+    pub transforms: Transforms,
 }
 
 impl ElasticLinear {
@@ -21,17 +24,25 @@ impl ElasticLinear {
         Self {
             weight: param(xavier_uniform([inputs, outputs], inputs, outputs, rng), device),
             bias: param(constant([outputs], 0.0), device),
+            transforms: Transforms::identity(),
         }
     }
 
-    /// The weights of the first `inputs` and the first `outputs` features.
+    /// The same layer with transforms.
+    #[must_use]
+    pub fn with_transforms(self, transforms: Transforms) -> Self {
+        Self { transforms, ..self }
+    }
+
+    /// The weights of the first `inputs` and the first `outputs` features, with their transform.
     ///
     /// # Shapes
     ///
     /// - weight: `[inputs, outputs]`
     /// - bias: `[outputs]`
     pub fn slice(&self, inputs: usize, outputs: usize) -> (Tensor<2>, Tensor<1>) {
-        (self.weight.val().slice([0..inputs, 0..outputs]), self.bias.val().narrow(0, 0, outputs))
+        let weight = self.weight.val().slice([0..inputs, 0..outputs]);
+        self.transforms.fold(weight, self.bias.val().narrow(0, 0, outputs))
     }
 
     /// Runs on the first `outputs` features out; the features in are those of `x`.

@@ -6,7 +6,9 @@
 mod linear;
 mod norm;
 mod qkv;
+mod transform;
 
 pub use linear::ElasticLinear;
 pub use norm::ElasticLayerNorm;
 pub use qkv::ElasticQkv;
+pub use transform::{Affine, Gate, Transform, Transforms};

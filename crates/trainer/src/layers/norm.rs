@@ -4,6 +4,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 use elastic_space::vit::LAYER_NORM_EPSILON;
 
+use super::Transforms;
 use crate::ops;
 use crate::parameters::{constant, param};
 
@@ -14,6 +15,8 @@ pub struct ElasticLayerNorm {
     pub weight: Param<Tensor<1>>,
     /// Shift, `[largest features]`
     pub bias: Param<Tensor<1>>,
+    /// On the normalised features.
+    pub transforms: Transforms,
 }
 
 impl ElasticLayerNorm {
@@ -22,12 +25,20 @@ impl ElasticLayerNorm {
         Self {
             weight: param(constant([features], 1.0), device),
             bias: param(constant([features], 0.0), device),
+            transforms: Transforms::identity(),
         }
     }
 
-    /// Scale and shift of the first `features`, both `[features]`.
+    /// The same layer with transforms.
+    #[must_use]
+    pub fn with_transforms(self, transforms: Transforms) -> Self {
+        Self { transforms, ..self }
+    }
+
+    /// Scale and shift of the first `features` with their transform, both `[features]`.
     pub fn slice(&self, features: usize) -> (Tensor<1>, Tensor<1>) {
-        (self.weight.val().narrow(0, 0, features), self.bias.val().narrow(0, 0, features))
+        let part = |param: &Param<Tensor<1>>| param.val().narrow(0, 0, features);
+        self.transforms.fold(part(&self.weight), part(&self.bias))
     }
 
     /// Normalises each row.

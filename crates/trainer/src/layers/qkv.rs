@@ -4,6 +4,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, module::linear};
 use rand::Rng;
 
+use super::Transforms;
 use crate::parameters::{constant, param, xavier_uniform};
 
 /// Queries, keys and values in one projection; each part keeps its leading features (A4).
@@ -13,6 +14,8 @@ pub struct ElasticQkv {
     pub weight: Param<Tensor<3>>,
     /// `[3, largest inner]`
     pub bias: Param<Tensor<2>>,
+    /// On queries, keys and values.
+    pub transforms: Transforms,
 }
 
 impl ElasticQkv {
@@ -21,10 +24,18 @@ impl ElasticQkv {
         Self {
             weight: param(xavier_uniform([inputs, 3, inner], inputs, inner, rng), device),
             bias: param(constant([3, inner], 0.0), device),
+            transforms: Transforms::identity(),
         }
     }
 
-    /// The weights of the first `inputs` features and, in each part, the first `inner`.
+    /// The same layer with transforms.
+    #[must_use]
+    pub fn with_transforms(self, transforms: Transforms) -> Self {
+        Self { transforms, ..self }
+    }
+
+    /// The weights of the first `inputs` features and, in each part, the first `inner`, with their
+    /// transform.
     ///
     /// # Shapes
     ///
@@ -33,7 +44,7 @@ impl ElasticQkv {
     pub fn slice(&self, inputs: usize, inner: usize) -> (Tensor<2>, Tensor<1>) {
         let weight = self.weight.val().slice([0..inputs, 0..3, 0..inner]);
         let bias = self.bias.val().slice([0..3, 0..inner]);
-        (weight.reshape([inputs, 3 * inner]), bias.reshape([3 * inner]))
+        self.transforms.fold(weight.reshape([inputs, 3 * inner]), bias.reshape([3 * inner]))
     }
 
     /// Projects to queries, keys and values of `inner` features each.

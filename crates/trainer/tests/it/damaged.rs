@@ -3,10 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use elastic_space::file;
-use elastic_trainer::checkpoint::{load_state, load_supernet, save_state, save_supernet};
+use elastic_space::{Dimension, file};
+use elastic_trainer::checkpoint::{
+    Progress, Trained, TrainingState, load_state, load_supernet, save_state, save_supernet,
+};
+use elastic_trainer::config::{Ema, Reduce};
 use elastic_trainer::optimizer::adamw;
-use elastic_trainer::{parameters, step};
+use elastic_trainer::step::{SoftTargets, StepRecipe, gradients};
+use elastic_trainer::{Model, parameters};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use serde_json::{Value, json};
@@ -14,7 +18,31 @@ use tempfile::TempDir;
 
 use crate::support::{batch, draw, images, model, supernet, training};
 
-const STEPS: u64 = 4;
+/// What the supernet has been through.
+fn trained() -> Trained {
+    Trained { stage: "2-depth".into(), step: 4, open: [Dimension::Width, Dimension::Depth].into() }
+}
+
+/// How far the run is, with no value that a fresh run has.
+fn progress() -> Progress {
+    Progress {
+        step: 4,
+        stage: 2,
+        stage_step: 1,
+        window_steps: 1,
+        window_loss: 1.7,
+        best: Some(0.1 + 0.2),
+        stale: 3,
+        healthy: true,
+    }
+}
+
+/// With averaged weights.
+fn averaging() -> Model {
+    let mut model = model(training());
+    model.training.ema = Some(Ema { decay: 0.9 });
+    model
+}
 
 /// A file made from another.
 type Edit = fn(&[u8]) -> Vec<u8>;
@@ -24,15 +52,18 @@ fn files() -> (TempDir, PathBuf, PathBuf) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let (weights, state) =
         (folder.path().join("supernet.safetensors"), folder.path().join("checkpoint.safetensors"));
-    let model = model(training());
+    let model = averaging();
     let device = Device::flex().autodiff();
     let mut shared = supernet(model.space.clone(), 4, &device);
     let mut optimizer = adamw(&model.training.optimizer, &shared.network);
     let batch = batch(&model.space, &[0, 1], 1);
-    let result = step::gradients(&shared, &batch, &[model.space.largest()], &model.training, &device);
+    let average = Some(shared.valid().network);
+    let recipe = StepRecipe { reduce: Reduce::Sum, label_smoothing: 0.0, soft_targets: SoftTargets::None };
+    let result = gradients(&shared, &batch, &[model.space.largest()], &recipe, &device);
     shared.network = optimizer.step(0.01, shared.network, result.expect("finite losses").gradients);
-    save_supernet(&weights, &shared, STEPS).expect("a supernet's file");
-    save_state(&state, &shared, &optimizer, &model, STEPS).expect("a training state's file");
+    save_supernet(&weights, &model.space, &shared.network, &trained()).expect("a supernet's file");
+    let whole = TrainingState { progress: progress(), model, supernet: shared, average, optimizer };
+    save_state(&state, &whole).expect("a training state's file");
     (folder, weights, state)
 }
 
@@ -102,9 +133,13 @@ fn a_supernet_comes_back_bit_for_bit() {
     let (_folder, weights, state) = files();
     let loaded = load_supernet(&weights).expect("a supernet");
     assert_eq!(loaded.sha256, file::sha256(&read(&weights)));
+    assert_eq!(loaded.training, trained());
     let resumed = load_state(&state, &Device::flex().autodiff()).expect("a training state");
-    assert_eq!(resumed.step, STEPS);
-    assert_eq!(resumed.model, model(training()));
+    assert_eq!(resumed.progress, progress());
+    assert_eq!(resumed.model, averaging());
+    let average = resumed.average.as_ref().expect("averaged weights");
+    let before = supernet(averaging().space, 4, &Device::flex());
+    assert_eq!(parameters::collect(average), parameters::collect(&before.network));
     let tensors = parameters::collect(&loaded.supernet.network);
     assert_eq!(parameters::collect(&resumed.supernet.network), tensors);
     let images = images(&resumed.supernet.space, 3, 2);
@@ -113,7 +148,8 @@ fn a_supernet_comes_back_bit_for_bit() {
         assert_eq!(resumed.supernet.valid().logits(&images, &subnet), expected, "{subnet}");
     }
     let again = weights.with_extension("again");
-    save_supernet(&again, &loaded.supernet, STEPS).expect("a supernet's file");
+    let supernet = &loaded.supernet;
+    save_supernet(&again, &supernet.space, &supernet.network, &trained()).expect("a supernet's file");
     assert!(read(&again) == read(&weights), "the same supernet is the same file");
 }
 
@@ -186,12 +222,22 @@ fn headers_that_do_not_fit() {
         ),
         (
             "a deeper space",
-            |b| with_metadata(b, |value| depth(value).push(4.into())),
+            |b| {
+                with_metadata(b, |value| {
+                    depth(value).push(4.into());
+                    space(value)["stages"] = json!([]);
+                })
+            },
             "tensors are missing: blocks.3.attn.proj.bias",
         ),
         (
             "a shallower space",
-            |b| with_metadata(b, |value| drop(depth(value).pop())),
+            |b| {
+                with_metadata(b, |value| {
+                    depth(value).pop();
+                    space(value)["stages"] = json!([2]);
+                })
+            },
             "unknown tensors: blocks.2",
         ),
         (

@@ -1,13 +1,14 @@
 //! Loss and learning rate by hand.
 
 use burn::tensor::Device;
+use elastic_data::{Batch, Mixed};
 use elastic_space::Array;
-use elastic_trainer::config::{Optimizer, Training};
-use elastic_trainer::loss::{cross_entropy, smoothed_targets};
+use elastic_trainer::config::LearningRate;
+use elastic_trainer::loss::{cross_entropy, smoothed_targets, targets};
 use elastic_trainer::parameters::array;
 use elastic_trainer::schedule::learning_rate;
 
-use crate::support::{tensor, training, worst};
+use crate::support::{tensor, worst};
 
 #[test]
 fn smoothed_targets_by_hand() {
@@ -20,6 +21,28 @@ fn smoothed_targets_by_hand() {
         let found = array(smoothed_targets(labels, classes, smoothing, &Device::flex()));
         assert_eq!(found.shape, [labels.len(), classes], "{labels:?} {smoothing}");
         assert!(worst(&found.data, &expected) < 1e-6, "{labels:?} {smoothing}: {found:?}");
+    }
+}
+
+#[test]
+fn targets_of_mixed_batches_by_hand() {
+    for (mixed, smoothing, expected) in [
+        (None, 0.2, [0.9, 0.1, 0.1, 0.9]),
+        (Some(0.75), 0.0, [0.75, 0.25, 0.25, 0.75]),
+        // 0.75 * 0.9 + 0.25 * 0.1 = 0.7.
+        (Some(0.75), 0.2, [0.7, 0.3, 0.3, 0.7]),
+        (Some(0.0), 0.0, [0.0, 1.0, 1.0, 0.0]),
+        (Some(1.0), 0.0, [1.0, 0.0, 0.0, 1.0]),
+    ] {
+        let batch = Batch {
+            shape: [2, 1, 1, 1],
+            images: vec![0.0; 2],
+            labels: vec![0, 1],
+            mixed: mixed.map(|share| Mixed { labels: vec![1, 0], share }),
+        };
+        let found = array(targets(&batch, 2, smoothing, &Device::flex()));
+        assert_eq!(found.shape, [2, 2], "{mixed:?} {smoothing}");
+        assert!(worst(&found.data, &expected) < 1e-6, "{mixed:?} {smoothing}: {found:?}");
     }
 }
 
@@ -48,27 +71,21 @@ fn cross_entropy_by_hand() {
 
 #[test]
 fn learning_rates_by_hand() {
-    let recipe = |steps, warm_up_steps| Training {
-        steps,
-        warm_up_steps,
-        optimizer: Optimizer { learning_rate: 1.0, final_learning_rate: 0.1, ..training().optimizer },
-        ..training()
-    };
     // The cosine goes from 1 to 0.1: 0.1 + 0.45 * (1 + cos(pi * progress)).
     let at = |progress: f64| 0.55 + 0.45 * (std::f64::consts::PI * progress).cos();
-    for (steps, warm_up, expected) in [
+    for (steps, warm_up_steps, expected) in [
         (9, 4, vec![0.25, 0.5, 0.75, 1.0, at(0.0), at(0.25), at(0.5), at(0.75), 0.1]),
         (5, 0, vec![1.0, at(0.25), 0.55, at(0.75), 0.1]),
         (4, 1, vec![1.0, 1.0, 0.55, 0.1]),
         (2, 0, vec![1.0, 0.1]),
-        // A run that is shorter than its warm-up never reaches the peak.
+        // A stage that is shorter than its warm-up never reaches the peak.
         (2, 4, vec![0.25, 0.5]),
         // There is no room for a descent.
         (1, 0, vec![1.0]),
         (3, 2, vec![0.5, 1.0, 1.0]),
     ] {
-        let recipe = recipe(steps, warm_up);
-        let found: Vec<f64> = (0..steps).map(|step| learning_rate(&recipe, step)).collect();
-        assert!(worst(&found, &expected) < 1e-12, "{steps} steps, {warm_up} of warm-up: {found:?}");
+        let rate = LearningRate { peak: 1.0, last: 0.1, warm_up_steps };
+        let found: Vec<f64> = (0..steps).map(|step| learning_rate(&rate, steps, step)).collect();
+        assert!(worst(&found, &expected) < 1e-12, "{steps} steps, {warm_up_steps} of warm-up: {found:?}");
     }
 }

@@ -2,13 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use elastic_space::Sampling;
 use elastic_space::file::{write, write_yaml};
-use elastic_space::sampling::Mixed;
 use elastic_trainer::Model;
-use elastic_trainer::config::{Distillation, Training};
 
-use crate::support::{model, training};
+use crate::support::{joint, model, only_stage, rich_stage, training};
 
 fn models() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models")
@@ -49,8 +46,8 @@ fn shipped_models_are_sound() {
 fn numbers_come_back_exactly() {
     let mut model = model(training());
     model.seed = u64::MAX;
-    model.training.optimizer.learning_rate = 0.1 + 0.2;
-    model.training.optimizer.final_learning_rate = 1e-300;
+    let rate = &mut only_stage(&mut model.training).learning_rate;
+    (rate.peak, rate.last) = (0.1 + 0.2, 1e-300);
     model.training.clip_gradient_norm = Some(1.0 / 3.0);
     model.data.mean = vec![f32::MIN_POSITIVE, 0.1];
     assert_eq!(parse(&as_text(&model)), Ok(model));
@@ -58,11 +55,7 @@ fn numbers_come_back_exactly() {
 
 #[test]
 fn slips_of_the_pen() {
-    let text = as_text(&model(Training {
-        sampling: Sampling::Mixed(Mixed { fixed: vec!["largest".into()] }),
-        distillation: Some(Distillation { weight: 0.5 }),
-        ..training()
-    }));
+    let text = as_text(&model(joint(rich_stage())));
     parse(&text).expect("what is written can be read");
     for (from, to, expected) in [
         ("seed: 11\n", "", "missing field `seed`"),
@@ -70,8 +63,8 @@ fn slips_of_the_pen() {
         ("seed: 11\n", "seed: -1\n", "seed: invalid"),
         ("seed: 11\n", "seed: 11\nseed: 12\n", "duplicate"),
         ("steps: 6\n", "stepz: 6\n", "unknown field `stepz`"),
-        ("steps: 6\n", "steps: 1.5\n", "training.steps: invalid type"),
-        ("steps: 6\n", "steps: 0\n", "training.steps is 0: it must be at least 1"),
+        ("steps: 6\n", "steps: 1.5\n", "training.scheme.joint.steps: invalid type"),
+        ("steps: 6\n", "steps: 0\n", "training.scheme.joint.steps is 0: it must be at least 1"),
         ("patch-size: 2\n", "patch-size: 4\n", "image-size 6 is not a multiple of patch-size 4"),
         (
             "pooling: class-token\n",
@@ -79,13 +72,25 @@ fn slips_of_the_pen() {
             "unknown variant `average`, expected `class-token` or `mean`",
         ),
         ("drop: any\n", "drop: suffix\n", "unknown variant `suffix`, expected `prefix` or `any`"),
-        ("per: layer\n", "per: block\n", "unknown variant `block`, expected `layer` or `network`"),
+        (
+            "per: layer\n",
+            "per: block\n",
+            "unknown variant `block`, expected one of `layer`, `stage`, `network`",
+        ),
         ("  vit:\n", "  vlt:\n", "unknown variant `vlt`, expected `vit`"),
-        ("scheme: joint\n", "scheme: shrinking\n", "unknown variant `shrinking`, expected `joint`"),
-        ("reduce: sum\n", "reduce: max\n", "unknown variant `max`, expected `sum` or `mean`"),
-        ("- largest\n", "- tiny\n", "no subnet is named `tiny`; known are largest, smallest"),
+        (
+            "    joint:\n",
+            "    shrinking:\n",
+            "unknown variant `shrinking`, expected one of `base`, `joint`, `progressive`",
+        ),
+        ("reduce: mean\n", "reduce: max\n", "unknown variant `max`, expected `sum` or `mean`"),
+        (
+            "- largest\n",
+            "- tiny\n",
+            "training.scheme.joint.sampling: no subnet is named `tiny`; known are largest, smallest",
+        ),
         ("flip: false\n", "flip: perhaps\n", "flip: invalid type"),
-        ("weight: 0.5\n", "weight: .inf\n", "training.distillation.weight is inf"),
+        ("weight: 0.5\n", "weight: .inf\n", "training.scheme.joint.distillation.weight is inf"),
         ("label-smoothing: 0.0\n", "label-smoothing: .nan\n", "training.label-smoothing is NaN"),
         (
             "elastic.model/v1",
@@ -105,9 +110,22 @@ fn slips_of_the_pen() {
 fn what_may_be_left_out() {
     let model = model(training());
     let text = as_text(&model);
-    for line in ["subnets: {}\n", "  distillation: null\n", "  clip-gradient-norm: null\n"] {
-        let shorter = text.replacen(line, "", 1);
-        assert_ne!(shorter, text, "{line} is in the text");
-        assert_eq!(parse(&shorter), Ok(model.clone()), "{line}");
+    let shorter = text.replacen("subnets: {}\n", "", 1);
+    assert_ne!(shorter, text, "the list of subnets is in the text");
+    assert_eq!(parse(&shorter), Ok(model.clone()));
+    // What is not there is not written; and it may be there without a value.
+    for (place, field) in [
+        ("training:\n", "  clip-gradient-norm:"),
+        ("training:\n", "  ema:"),
+        ("training:\n", "  collapse-margin:"),
+        ("training:\n  scheme:\n    joint:\n", "      distillation:"),
+        ("training:\n  scheme:\n    joint:\n", "      share-earlier:"),
+        ("training:\n  scheme:\n    joint:\n", "      open:"),
+        ("seed: 11\n", "init:"),
+    ] {
+        assert!(!text.contains(field), "{field} is in the text");
+        let longer = text.replacen(place, &format!("{place}{field} null\n"), 1);
+        assert_ne!(longer, text, "{place} is in the text");
+        assert_eq!(parse(&longer), Ok(model.clone()), "{field}");
     }
 }

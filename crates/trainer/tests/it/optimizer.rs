@@ -4,7 +4,8 @@ use burn::module::{ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
 use elastic_space::SearchSpace;
-use elastic_space::vit::{DropPolicy, Granularity, Pooling};
+use elastic_space::choices::{DropPolicy, Granularity};
+use elastic_space::vit::Pooling;
 use elastic_trainer::config::Optimizer;
 use elastic_trainer::optimizer::{adamw, norm, scaled};
 use elastic_trainer::supernet::Network;
@@ -58,13 +59,7 @@ fn decay_is_for_matrices_only() {
 
 #[test]
 fn two_steps_by_hand() {
-    let config = Optimizer {
-        learning_rate: 9.0,
-        final_learning_rate: 9.0,
-        weight_decay: 0.5,
-        beta1: 0.9,
-        beta2: 0.99,
-    };
+    let config = Optimizer { weight_decay: 0.5, beta1: 0.9, beta2: 0.99 };
     let mut shared = shared();
     let before = parameters::collect(&shared.network);
     let mut optimizer = adamw(&config, &shared.network);

@@ -5,34 +5,36 @@ use std::sync::atomic::AtomicBool;
 use burn::tensor::Device;
 use elastic_data::{Augmentation, Loader};
 use elastic_space::random::Purpose;
-use elastic_space::sampling::Mixed;
 use elastic_space::{Sampling, Weights};
-use elastic_trainer::config::{Distillation, Reduce, Training};
+use elastic_trainer::config::{Stage, SubnetCount, Training};
 use elastic_trainer::optimizer::{adamw, scaled};
-use elastic_trainer::train::{RunFolder, Start};
+use elastic_trainer::run_folder::RunFolder;
+use elastic_trainer::step::{SoftTargets, StepRecipe};
+use elastic_trainer::train::Start;
 use elastic_trainer::{Model, Supernet, checkpoint, parameters, schedule, step, train};
 
 use crate::step::named;
-use crate::support::{model, splits, training, worst};
+use crate::support::{joint, model, only_stage, rich_stage, splits, stage, training, worst};
 
 #[test]
 fn a_run_follows_its_recipe() {
-    let sandwich = Sampling::Mixed(Mixed { fixed: vec!["largest".into(), "smallest".into()] });
     for (row, recipe) in [
         ("plain", training()),
-        ("summed, never clipped", Training { clip_gradient_norm: Some(1e3), subnets: 3, ..training() }),
+        (
+            "summed, never clipped",
+            Training {
+                clip_gradient_norm: Some(1e3),
+                ..joint(Stage { subnets: SubnetCount::Count(3), ..stage() })
+            },
+        ),
         ("always clipped", Training { clip_gradient_norm: Some(0.05), ..training() }),
         (
             "everything",
             Training {
-                subnets: 3,
-                sampling: sandwich,
-                reduce: Reduce::Mean,
-                distillation: Some(Distillation { weight: 0.5 }),
                 label_smoothing: 0.1,
                 clip_gradient_norm: Some(0.2),
-                augmentation: Augmentation { flip: true, crop_padding: 1 },
-                ..training()
+                augmentation: Augmentation { flip: true, crop_padding: 1, ..Augmentation::NONE },
+                ..joint(rich_stage())
             },
         ),
     ] {
@@ -55,28 +57,37 @@ fn trained(model: &Model) -> Weights {
 }
 
 fn by_hand(model: &Model) -> Weights {
-    let (recipe, device) = (&model.training, Device::flex().autodiff());
+    let mut training = model.training.clone();
+    let (stage, recipe, device) =
+        (only_stage(&mut training).clone(), &model.training, Device::flex().autodiff());
     let mut shared = Supernet::new(model.space.clone(), model.seed(), &device);
     let mut optimizer = adamw(&recipe.optimizer, &shared.network);
     let data = splits(&model.space).train;
     let normalisation = model.data.normalisation();
     let mut loader = Loader::new(data, model.seed(), recipe.batch_size, recipe.augmentation, normalisation)
         .expect("a recipe that fits");
-    for number in 0..recipe.steps {
+    for number in 0..stage.steps {
         let mut rng = model.seed().generator(Purpose::Subnets, number);
-        let mut subnets = match recipe.sampling {
-            Sampling::Random => Vec::new(),
+        let mut subnets = match stage.sampling {
             Sampling::Mixed(_) => vec![model.space.largest(), model.space.smallest()],
+            _ => Vec::new(),
         };
-        subnets.extend((subnets.len()..recipe.subnets).map(|_| model.space.draw(&mut rng)));
-        let result = step::gradients(&shared, &loader.batch(number), &subnets, recipe, &device);
+        let SubnetCount::Count(count) = stage.subnets else { panic!("a number of subnets") };
+        subnets.extend((subnets.len()..count).map(|_| model.space.draw(&mut rng)));
+        let soft_targets = match &stage.distillation {
+            Some(distillation) => SoftTargets::InPlace { weight: distillation.weight },
+            None => SoftTargets::None,
+        };
+        let of_step =
+            StepRecipe { reduce: stage.reduce, label_smoothing: recipe.label_smoothing, soft_targets };
+        let result = step::gradients(&shared, &loader.batch(number), &subnets, &of_step, &device);
         let mut gradients = result.expect("finite losses").gradients;
         let all = named(&gradients, &shared.network);
         let norm = all.values().flat_map(|a| &a.data).map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt();
         if let Some(limit) = recipe.clip_gradient_norm {
             gradients = scaled(gradients, (limit / norm).min(1.0), &shared.network);
         }
-        let rate = schedule::learning_rate(recipe, number);
+        let rate = schedule::learning_rate(&stage.learning_rate, stage.steps, number);
         shared.network = optimizer.step(rate, shared.network, gradients);
     }
     parameters::collect(&shared.network)

@@ -1,12 +1,11 @@
 //! Model files that are refused: each message names the field and what is allowed.
 
 use elastic_data::Augmentation;
-use elastic_space::sampling::Mixed;
-use elastic_space::{Sampling, SearchSpace, Subnet};
+use elastic_space::{SearchSpace, Subnet};
 use elastic_trainer::Model;
-use elastic_trainer::config::{Distillation, Training};
+use elastic_trainer::config::{Ema, SubnetCount, Training};
 
-use crate::support::{model, training};
+use crate::support::{in_place, model, only_stage, sandwich, training};
 
 type Change = fn(&mut Model);
 
@@ -35,35 +34,10 @@ fn models_that_are_refused() {
              the choices are [5, 8, 13]"
                 .into(),
         ),
-        (
-            |m| m.training.sampling = Sampling::Mixed(Mixed { fixed: vec!["largest".into(), "middle".into()] }),
-            "training.sampling: no subnet is named `middle`; known are largest, smallest".into(),
-        ),
-        (|m| m.training.steps = 0, "training.steps is 0: it must be at least 1".into()),
         (|m| m.training.batch_size = 0, "training.batch-size is 0: it must be at least 1".into()),
-        (
-            |m| m.training.subnets = 0,
-            "training.subnets is 0: it must be at least 1 and at least the number of fixed subnets".into(),
-        ),
-        (
-            |m| {
-                m.training.subnets = 1;
-                m.training.sampling = Sampling::Mixed(Mixed { fixed: vec!["largest".into(), "smallest".into()] });
-            },
-            "training.subnets is 1: it must be at least 1 and at least the number of fixed subnets".into(),
-        ),
         (|m| m.training.evaluate_every = 0, "training.evaluate-every is 0: it must be at least 1".into()),
         (|m| m.training.evaluate_images = 0, "training.evaluate-images is 0: it must be at least 1".into()),
         (|m| m.training.checkpoint_every = 0, "training.checkpoint-every is 0: it must be at least 1".into()),
-        (|m| rates(m, 0.0, 0.0), format!("training.optimizer.learning-rate is 0: {ABOVE}")),
-        (|m| rates(m, -0.1, -0.1), format!("training.optimizer.learning-rate is -0.1: {ABOVE}")),
-        (|m| rates(m, f64::NAN, 0.0), format!("training.optimizer.learning-rate is NaN: {ABOVE}")),
-        (|m| rates(m, f64::INFINITY, 0.0), format!("training.optimizer.learning-rate is inf: {ABOVE}")),
-        (
-            |m| rates(m, 0.1, 0.2),
-            "training.optimizer.final-learning-rate is 0.2: it must be at least 0 and at most the learning rate".into(),
-        ),
-        (|m| rates(m, 0.1, -1.0), "training.optimizer.final-learning-rate is -1: it must be at least 0".into()),
         (|m| m.training.optimizer.weight_decay = -1.0, "training.optimizer.weight-decay is -1: it must be at least 0".into()),
         (|m| m.training.optimizer.weight_decay = f64::INFINITY, "training.optimizer.weight-decay is inf".into()),
         (|m| m.training.optimizer.beta1 = 1.0, format!("training.optimizer.beta1 is 1: {SHARE}")),
@@ -72,9 +46,14 @@ fn models_that_are_refused() {
         (|m| m.training.label_smoothing = f64::NAN, format!("training.label-smoothing is NaN: {SHARE}")),
         (|m| m.training.clip_gradient_norm = Some(0.0), format!("training.clip-gradient-norm is 0: {ABOVE}")),
         (|m| m.training.clip_gradient_norm = Some(f64::NAN), format!("training.clip-gradient-norm is NaN: {ABOVE}")),
-        (|m| m.training.distillation = Some(Distillation { weight: 1.5 }), distillation("1.5")),
-        (|m| m.training.distillation = Some(Distillation { weight: -0.5 }), distillation("-0.5")),
-        (|m| m.training.distillation = Some(Distillation { weight: f64::NAN }), distillation("NaN")),
+        (|m| m.training.ema = Some(Ema { decay: 1.0 }), format!("training.ema.decay is 1: {SHARE}")),
+        (|m| m.training.ema = Some(Ema { decay: f64::NAN }), format!("training.ema.decay is NaN: {SHARE}")),
+        (|m| m.training.collapse_margin = Some(-0.1), format!("training.collapse-margin is -0.1: {SHARE}")),
+        (|m| m.training.collapse_margin = Some(1.0), format!("training.collapse-margin is 1: {SHARE}")),
+        (
+            |m| only_stage(&mut m.training).subnets = SubnetCount::Count(0),
+            "training.scheme.joint.subnets is 0: it must be at least 1 and at least the number of fixed subnets".into(),
+        ),
     ];
     for (change, expected) in rows {
         let mut model = model(training());
@@ -86,18 +65,27 @@ fn models_that_are_refused() {
 
 #[test]
 fn models_at_the_edge_of_what_is_allowed() {
-    let rows: [fn(&mut Training); 9] = [
-        |t| (t.steps, t.batch_size, t.subnets) = (1, 1, 1),
-        |t| t.optimizer.final_learning_rate = 0.0,
-        |t| t.optimizer.final_learning_rate = t.optimizer.learning_rate,
+    let rows: [fn(&mut Training); 10] = [
+        |t| {
+            t.batch_size = 1;
+            let stage = only_stage(t);
+            (stage.steps, stage.subnets) = (1, SubnetCount::Count(1));
+        },
+        |t| only_stage(t).learning_rate.last = 0.0,
+        |t| only_stage(t).learning_rate.last = only_stage(t).learning_rate.peak,
         |t| (t.optimizer.beta1, t.optimizer.beta2) = (0.0, 0.0),
         |t| t.optimizer.weight_decay = 0.0,
-        |t| t.distillation = Some(Distillation { weight: 1.0 }),
-        |t| (t.warm_up_steps, t.evaluate_random) = (100, 0),
-        |t| t.augmentation = Augmentation { flip: true, crop_padding: 5 },
         |t| {
-            t.subnets = 2;
-            t.sampling = Sampling::Mixed(Mixed { fixed: vec!["smallest".into(), "largest".into()] });
+            only_stage(t).sampling = sandwich();
+            only_stage(t).distillation = Some(in_place(1.0));
+        },
+        |t| (only_stage(t).learning_rate.warm_up_steps, t.evaluate_random) = (100, 0),
+        |t| t.augmentation = Augmentation { flip: true, crop_padding: 5, ..Augmentation::NONE },
+        |t| (t.ema, t.collapse_margin) = (Some(Ema { decay: 0.0 }), Some(0.0)),
+        |t| {
+            // Both fixed ones, and no other.
+            only_stage(t).sampling = sandwich();
+            only_stage(t).subnets = SubnetCount::Count(2);
         },
     ];
     for (index, change) in rows.into_iter().enumerate() {
@@ -110,13 +98,4 @@ fn models_at_the_edge_of_what_is_allowed() {
 fn vit(model: &mut Model) -> &mut elastic_space::vit::VitSpace {
     let SearchSpace::Vit(vit) = &mut model.space;
     vit
-}
-
-fn rates(model: &mut Model, highest: f64, last: f64) {
-    model.training.optimizer.learning_rate = highest;
-    model.training.optimizer.final_learning_rate = last;
-}
-
-fn distillation(value: &str) -> String {
-    format!("training.distillation.weight is {value}: it must be at least 0 and at most 1")
 }

@@ -8,14 +8,14 @@ use burn::tensor::{Device, Tensor};
 use elastic_data::Batch;
 use elastic_space::vit::{VitLayer, VitSubnet};
 use elastic_space::{SearchSpace, Subnet, Weights};
-use elastic_trainer::config::{Distillation, Reduce, Training};
-use elastic_trainer::step::{StepGradients, gradients};
+use elastic_trainer::config::Reduce;
+use elastic_trainer::step::{SoftTargets, StepGradients, StepRecipe, gradients};
 use elastic_trainer::supernet::Network;
 use elastic_trainer::{Supernet, parameters};
 
 use crate::reference::{self, Tensors};
 use crate::support::{
-    self, DROPS, GRANULARITIES, POOLINGS, batch, draw, origins, supernet, training, vit_space, worst,
+    self, DROPS, GRANULARITIES, POOLINGS, batch, draw, origins, supernet, vit_space, worst,
 };
 
 /// The gradients by their parameters' names.
@@ -44,9 +44,9 @@ pub(crate) fn named(gradients: &GradientsParams, network: &Network) -> Weights {
     visitor.found
 }
 
-fn run(shared: &Supernet, batch: &Batch, subnets: &[Subnet], training: &Training) -> (Vec<f64>, Weights) {
+fn run(shared: &Supernet, batch: &Batch, subnets: &[Subnet], recipe: &StepRecipe) -> (Vec<f64>, Weights) {
     let StepGradients { losses, gradients } =
-        gradients(shared, batch, subnets, training, &Device::flex().autodiff()).expect("finite losses");
+        gradients(shared, batch, subnets, recipe, &Device::flex().autodiff()).expect("finite losses");
     (losses, named(&gradients, &shared.network))
 }
 
@@ -54,9 +54,9 @@ fn shared(space: &SearchSpace) -> Supernet {
     supernet(space.clone(), 2, &Device::flex().autodiff())
 }
 
-fn recipe(reduce: Reduce, distillation: Option<f64>, label_smoothing: f64) -> Training {
-    let distillation = distillation.map(|weight| Distillation { weight });
-    Training { reduce, distillation, label_smoothing, ..training() }
+fn recipe(reduce: Reduce, distillation: Option<f64>, label_smoothing: f64) -> StepRecipe {
+    let soft_targets = distillation.map_or(SoftTargets::None, |weight| SoftTargets::InPlace { weight });
+    StepRecipe { reduce, label_smoothing, soft_targets }
 }
 
 fn subnet(embed_dim: usize, layers: &[(usize, usize, usize)]) -> Subnet {
@@ -227,7 +227,8 @@ fn an_infinite_loss_names_the_subnet() {
     let mut batch = batch(&space, &[1, 0], 8);
     batch.images[3] = f32::NAN;
     let subnets = draw(&space, 2, 5);
-    let result = gradients(&shared, &batch, &subnets, &training(), &Device::flex().autodiff());
+    let result =
+        gradients(&shared, &batch, &subnets, &recipe(Reduce::Sum, None, 0.0), &Device::flex().autodiff());
     let error = result.err().expect("a loss that is no number");
     assert_eq!(error.to_string(), format!("the loss of subnet `{}` is NaN", subnets[0]));
 }

@@ -4,19 +4,24 @@ use std::collections::BTreeMap;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use elastic_data::{Augmentation, Batch, DataConfig, Images, Splits};
+use elastic_space::choices::{DepthChoices, DropPolicy, Granularity, WidthChoices};
 use elastic_space::random::Purpose;
-use elastic_space::vit::{DepthChoices, DropPolicy, Granularity, Pooling, VitSpace, WidthChoices};
+use elastic_space::sampling::Mixed;
+use elastic_space::vit::{Pooling, VitSpace};
 use elastic_space::{Array, Sampling, SearchSpace, Seed, Subnet, Weights};
-use elastic_trainer::config::{Optimizer, Reduce, SCHEMA, Scheme, Training};
+use elastic_trainer::config::{
+    Distillation, LearningRate, Optimizer, Reduce, SCHEMA, Scheme, Stage, SubnetCount, Teacher, Training,
+};
 use elastic_trainer::supernet::Network;
 use elastic_trainer::{Model, Supernet, parameters};
 use rand::Rng;
 
 pub(crate) const POOLINGS: [Pooling; 2] = [Pooling::ClassToken, Pooling::Mean];
 pub(crate) const DROPS: [DropPolicy; 2] = [DropPolicy::Prefix, DropPolicy::Any];
-pub(crate) const GRANULARITIES: [Granularity; 2] = [Granularity::Layer, Granularity::Network];
+pub(crate) const GRANULARITIES: [Granularity; 3] =
+    [Granularity::Layer, Granularity::Network, Granularity::Stage];
 
-/// Images of 2 x 6 x 6 in 9 patches, up to 3 layers, 3 classes; no width divides another.
+/// Images of 2 x 6 x 6 in 9 patches, up to 3 layers in two stages, 3 classes; no width divides another.
 pub(crate) fn vit_space(pooling: Pooling, drop: DropPolicy, per: Granularity) -> VitSpace {
     VitSpace {
         image_size: 6,
@@ -29,6 +34,8 @@ pub(crate) fn vit_space(pooling: Pooling, drop: DropPolicy, per: Granularity) ->
         depth: DepthChoices { choices: vec![1, 2, 3], drop },
         heads: WidthChoices { choices: vec![1, 2, 3], per },
         mlp_width: WidthChoices { choices: vec![7, 12], per },
+        stages: vec![1, 2],
+        transforms: BTreeMap::new(),
     }
 }
 
@@ -36,32 +43,69 @@ pub(crate) fn space() -> SearchSpace {
     SearchSpace::Vit(vit_space(Pooling::ClassToken, DropPolicy::Any, Granularity::Layer))
 }
 
-/// A recipe of six steps with nothing beyond what is needed.
-pub(crate) fn training() -> Training {
-    Training {
-        scheme: Scheme::Joint,
+/// A stage of six steps with nothing beyond what is needed.
+pub(crate) fn stage() -> Stage {
+    Stage {
+        open: None,
         steps: 6,
-        batch_size: 5,
-        subnets: 2,
+        learning_rate: LearningRate { peak: 0.01, last: 0.001, warm_up_steps: 2 },
+        subnets: SubnetCount::Count(2),
         sampling: Sampling::Random,
+        share_earlier: None,
         reduce: Reduce::Sum,
         distillation: None,
-        optimizer: Optimizer {
-            learning_rate: 0.01,
-            final_learning_rate: 0.001,
-            weight_decay: 0.1,
-            beta1: 0.9,
-            beta2: 0.98,
-        },
-        warm_up_steps: 2,
+    }
+}
+
+/// A stage of six steps with all that the recipes of the field have.
+pub(crate) fn rich_stage() -> Stage {
+    Stage {
+        subnets: SubnetCount::Count(3),
+        sampling: sandwich(),
+        reduce: Reduce::Mean,
+        distillation: Some(in_place(0.5)),
+        ..stage()
+    }
+}
+
+/// The largest and the smallest, then random ones.
+pub(crate) fn sandwich() -> Sampling {
+    let fixed = vec!["largest".into(), "smallest".into()];
+    Sampling::Mixed(Mixed { fixed, rest: Box::new(Sampling::Random) })
+}
+
+pub(crate) fn in_place(weight: f64) -> Distillation {
+    Distillation { weight, teacher: Teacher::InPlace }
+}
+
+/// A recipe with nothing beyond what is needed.
+pub(crate) fn training() -> Training {
+    joint(stage())
+}
+
+/// [`training`] with all dimensions open in one stage.
+pub(crate) fn joint(stage: Stage) -> Training {
+    Training {
+        scheme: Scheme::Joint(stage),
+        batch_size: 5,
+        optimizer: Optimizer { weight_decay: 0.1, beta1: 0.9, beta2: 0.98 },
         label_smoothing: 0.0,
         clip_gradient_norm: None,
+        ema: None,
         augmentation: Augmentation::NONE,
+        platform_budgets: Vec::new(),
+        collapse_margin: None,
         evaluate_every: 2,
         evaluate_random: 2,
         evaluate_images: 8,
         checkpoint_every: 2,
     }
+}
+
+/// The one stage of a joint scheme.
+pub(crate) fn only_stage(training: &mut Training) -> &mut Stage {
+    let Scheme::Joint(stage) = &mut training.scheme else { panic!("a joint scheme") };
+    stage
 }
 
 pub(crate) fn model(training: Training) -> Model {
@@ -77,6 +121,7 @@ pub(crate) fn model(training: Training) -> Model {
             std: vec![0.3, 0.25],
             class_names: ["a", "b", "c"].map(str::to_owned).to_vec(),
         },
+        init: None,
         training,
     }
 }
@@ -115,7 +160,7 @@ pub(crate) fn images(space: &SearchSpace, count: usize, seed: u64) -> Array {
 pub(crate) fn batch(space: &SearchSpace, labels: &[u8], seed: u64) -> Batch {
     let [channels, height, width] = space.input();
     let images = images(space, labels.len(), seed).data;
-    Batch { shape: [labels.len(), channels, height, width], images, labels: labels.to_vec() }
+    Batch { shape: [labels.len(), channels, height, width], images, labels: labels.to_vec(), mixed: None }
 }
 
 pub(crate) fn draw(space: &SearchSpace, count: usize, seed: u64) -> Vec<Subnet> {

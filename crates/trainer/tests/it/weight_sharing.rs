@@ -1,9 +1,8 @@
 //! The law of weight sharing: a subnet inside the supernet is the standalone network of its weights.
 
 use burn::tensor::{Device, Tensor, TensorData};
-use elastic_space::vit::{
-    DepthChoices, DropPolicy, Granularity, VitLayer, VitSpace, VitSubnet, WidthChoices,
-};
+use elastic_space::choices::{DepthChoices, DropPolicy, Granularity, WidthChoices};
+use elastic_space::vit::{VitLayer, VitSpace, VitSubnet};
 use elastic_space::{Array, SearchSpace, Seed, Subnet, Weights};
 use elastic_trainer::evaluate::accuracy;
 use elastic_trainer::supernet::Network;

@@ -1,0 +1,94 @@
+//! Small spaces, and what the laws of sampling are checked with.
+
+use elastic_space::choices::{DepthChoices, DropPolicy, Granularity, WidthChoices};
+use elastic_space::vit::{Pooling, VitSpace};
+use elastic_space::{Dimension, Place, SearchSpace, Slot};
+use proptest::prelude::*;
+use proptest::sample::subsequence;
+
+fn granularity() -> impl Strategy<Value = Granularity> {
+    prop_oneof![Just(Granularity::Layer), Just(Granularity::Stage), Just(Granularity::Network)]
+}
+
+fn widths(values: Vec<usize>) -> impl Strategy<Value = WidthChoices> {
+    let count = 1..=values.len();
+    (subsequence(values, count), granularity()).prop_map(|(choices, per)| WidthChoices { choices, per })
+}
+
+/// Spaces of up to `layers` layers with up to three choices a slot.
+pub(crate) fn spaces(layers: usize) -> impl Strategy<Value = SearchSpace> {
+    let depths = subsequence((1..=layers).collect::<Vec<usize>>(), 1..=layers);
+    let drop = prop_oneof![Just(DropPolicy::Prefix), Just(DropPolicy::Any)];
+    let pooling = prop_oneof![Just(Pooling::ClassToken), Just(Pooling::Mean)];
+    let embed = subsequence(vec![8_usize, 12, 20], 1..=3);
+    let borders = prop::option::of(prop::collection::vec(any::<bool>(), layers));
+    (embed, depths, drop, widths(vec![1, 2, 5]), widths(vec![6, 16, 30]), pooling, borders).prop_map(
+        |(embed_dim, choices, drop, heads, mlp_width, pooling, borders)| {
+            let layers = choices[choices.len() - 1];
+            SearchSpace::Vit(VitSpace {
+                image_size: 12,
+                channels: 3,
+                patch_size: 4,
+                classes: 7,
+                head_dim: 4,
+                pooling,
+                embed_dim,
+                depth: DepthChoices { choices, drop },
+                heads,
+                mlp_width,
+                stages: borders.map_or_else(Vec::new, |borders| stages(layers, &borders)),
+                transforms: [].into(),
+            })
+        },
+    )
+}
+
+/// The layers of each stage, where a new stage begins after each layer whose flag is set.
+fn stages(layers: usize, borders: &[bool]) -> Vec<usize> {
+    let mut stages = vec![0];
+    for &border in &borders[..layers] {
+        if stages[stages.len() - 1] > 0 && border {
+            stages.push(0);
+        }
+        *stages.last_mut().expect("there is one") += 1;
+    }
+    stages
+}
+
+/// Whether a genome leaves out every layer that a slot decides for.
+pub(crate) fn left_out(space: &SearchSpace, slots: &[Slot], genome: &[usize], slot: usize) -> bool {
+    let SearchSpace::Vit(vit) = space;
+    let depth = slots.iter().position(|s| s.dimension == Dimension::Depth).expect("a depth slot");
+    let mask = slots[depth].choices[genome[depth]];
+    match slots[slot].place {
+        Place::Network => false,
+        Place::Layer { layer, .. } => mask >> layer & 1 == 0,
+        Place::Stage(_) if vit.stages.is_empty() => false,
+        Place::Stage(stage) => {
+            let first: usize = vit.stages[..stage].iter().sum();
+            (first..first + vit.stages[stage]).all(|layer| mask >> layer & 1 == 0)
+        }
+    }
+}
+
+/// Pearson's statistic of counts against the shares that are expected; infinite if what has no share
+/// was seen.
+pub(crate) fn chi_square(seen: &[usize], shares: &[f64]) -> f64 {
+    assert_eq!(seen.len(), shares.len(), "cells");
+    assert!((shares.iter().sum::<f64>() - 1.0).abs() < 1e-9, "shares that add up: {shares:?}");
+    let draws = seen.iter().sum::<usize>() as f64;
+    let cell = |(&seen, share): (&usize, &f64)| match (seen, share * draws) {
+        (0, 0.0) => 0.0,
+        (seen, expected) => (seen as f64 - expected).powi(2) / expected,
+    };
+    seen.iter().zip(shares).map(cell).sum()
+}
+
+/// The 99.9 % point of chi-square for the degrees of freedom of shares.
+pub(crate) fn limit(shares: &[f64]) -> f64 {
+    const POINTS: [f64; 16] = [
+        0.0, 10.83, 13.82, 16.27, 18.47, 20.52, 22.46, 24.32, 26.12, 27.88, 29.59, 31.26, 32.91, 34.53,
+        36.12, 37.70,
+    ];
+    POINTS[shares.iter().filter(|share| **share > 0.0).count() - 1]
+}

@@ -1,0 +1,204 @@
+//! From the shapes that a file's tensors have to those of the supernet.
+
+use elastic_space::vit::VitSpace;
+use elastic_space::{Array, SearchSpace, Weights};
+
+use super::Layout;
+
+/// One way in which a file may hold a tensor.
+#[derive(Debug, PartialEq, Eq)]
+struct Form {
+    /// Its shape in the file.
+    shape: Vec<usize>,
+    /// Whether the file's first axis is the supernet's last. The values are then those of a matrix `[first,
+    /// all others]`, transposed; else they stand in the supernet's order.
+    transposed: bool,
+}
+
+/// Brings a tensor into the supernet's shape.
+///
+/// # Errors
+///
+/// The shape that was found, and the one that the file should have.
+pub(super) fn convert(
+    name: &str,
+    array: Array,
+    expected: &[usize],
+    layout: Layout,
+    space: &SearchSpace,
+) -> Result<Array, (Vec<usize>, Vec<usize>)> {
+    let mut forms = match layout {
+        Layout::Elastic => elastic(name, expected),
+        Layout::Pytorch => pytorch(name, expected, space),
+    };
+    let data = match forms.iter().find(|form| form.shape == array.shape) {
+        Some(Form { transposed: false, .. }) => array.data,
+        Some(Form { transposed: true, shape }) => transpose(&array.data, shape[0]),
+        None => return Err((array.shape, forms.swap_remove(0).shape)),
+    };
+    Ok(Array { shape: expected.to_vec(), data })
+}
+
+/// Takes the attention's factor 1 / sqrt(head_dim) out of the query's weights, where an exported file has it.
+pub(super) fn unfold_scale(weights: &mut Weights, space: &SearchSpace) {
+    let SearchSpace::Vit(VitSpace { head_dim, .. }) = space;
+    // The exporter's factor, rounded as there.
+    let scale = f64::from((*head_dim as f64).powf(-0.5) as f32);
+    for (_, array) in weights.iter_mut().filter(|(name, _)| is_qkv(name)) {
+        let inner = array.shape[array.shape.len() - 1];
+        for row in array.data.chunks_mut(3 * inner) {
+            row[..inner].iter_mut().for_each(|value| *value = (f64::from(*value) / scale) as f32);
+        }
+    }
+}
+
+/// The first layer in which the largest networks of two spaces differ.
+pub(super) fn difference(file: &SearchSpace, space: &SearchSpace) -> Option<String> {
+    let (file, space) = (file.shape(&file.largest()), space.shape(&space.largest()));
+    let common = file.layers.iter().zip(&space.layers);
+    let differing = common.clone().find(|(a, b)| a != b).map(|(a, _)| a);
+    let surplus = || file.layers.get(space.layers.len()).or(space.layers.get(file.layers.len()));
+    differing.or_else(surplus).map(|layer| layer.name.clone())
+}
+
+/// The supernet's own layout. Exported files and standalone subnets have the three parts of a projection
+/// side by side, and tables without their leading axis.
+fn elastic(name: &str, expected: &[usize]) -> Vec<Form> {
+    let plain = |shape: &[usize]| Form { shape: shape.to_vec(), transposed: false };
+    let mut forms = vec![plain(expected)];
+    match expected {
+        [inputs, 3, inner] if is_qkv(name) => forms.push(plain(&[*inputs, 3 * inner])),
+        [3, inner] if is_qkv(name) => forms.push(plain(&[3 * inner])),
+        [1, rest @ ..] if !rest.is_empty() => forms.push(plain(rest)),
+        _ => {}
+    }
+    // The class token has two such axes.
+    if let [1, 1, features] = expected {
+        forms.push(plain(&[*features]));
+    }
+    forms
+}
+
+/// The layout of PyTorch's modules, as timm's `VisionTransformer` has them.
+fn pytorch(name: &str, expected: &[usize], space: &SearchSpace) -> Vec<Form> {
+    let SearchSpace::Vit(VitSpace { channels, patch_size, .. }) = space;
+    let plain = |shape: &[usize]| Form { shape: shape.to_vec(), transposed: false };
+    let transposed = |shape: &[usize]| Form { shape: shape.to_vec(), transposed: true };
+    let is_weight = name.ends_with(".weight");
+    match expected {
+        [inputs, 3, inner] if is_qkv(name) => vec![transposed(&[3 * inner, *inputs])],
+        [3, inner] if is_qkv(name) => vec![plain(&[3 * inner])],
+        [_, outputs] if name == "patch_embed.proj.weight" => {
+            vec![transposed(&[*outputs, *channels, *patch_size, *patch_size])]
+        }
+        [inputs, outputs] if is_weight => vec![transposed(&[*outputs, *inputs])],
+        _ => vec![plain(expected)],
+    }
+}
+
+fn is_qkv(name: &str) -> bool {
+    name.ends_with(".attn.qkv.weight") || name.ends_with(".attn.qkv.bias")
+}
+
+/// A matrix of `rows` rows, transposed.
+fn transpose(data: &[f32], rows: usize) -> Vec<f32> {
+    let columns = data.len() / rows.max(1);
+    (0..columns).flat_map(|column| (0..rows).map(move |row| data[row * columns + column])).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use elastic_space::choices::{DepthChoices, DropPolicy, Granularity, WidthChoices};
+    use elastic_space::vit::Pooling;
+
+    use super::*;
+
+    fn space() -> SearchSpace {
+        let width = |choices: &[usize]| WidthChoices { choices: choices.to_vec(), per: Granularity::Layer };
+        SearchSpace::Vit(VitSpace {
+            image_size: 4,
+            channels: 2,
+            patch_size: 2,
+            classes: 3,
+            head_dim: 4,
+            pooling: Pooling::ClassToken,
+            embed_dim: vec![5],
+            depth: DepthChoices { choices: vec![1], drop: DropPolicy::Prefix },
+            heads: width(&[1]),
+            mlp_width: width(&[6]),
+            stages: Vec::new(),
+            transforms: Default::default(),
+        })
+    }
+
+    /// Layout, name, the supernet's shape, the file's shape, and the values that come out, if any do.
+    type Row = (Layout, &'static str, &'static [usize], &'static [usize], Option<&'static [f32]>);
+
+    #[test]
+    fn layouts_by_hand() {
+        use Layout::{Elastic, Pytorch};
+        let counted: &'static [f32] = &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0];
+        let turned: &'static [f32] = &[0.0, 3.0, 1.0, 4.0, 2.0, 5.0];
+        let rows: [Row; 14] = [
+            (Elastic, "head.weight", &[2, 3], &[2, 3], Some(counted)),
+            (Elastic, "head.weight", &[2, 3], &[3, 2], None),
+            (Elastic, "blocks.0.attn.qkv.weight", &[2, 3, 1], &[2, 3], Some(counted)),
+            (Elastic, "blocks.0.attn.qkv.bias", &[3, 2], &[6], Some(counted)),
+            (Elastic, "blocks.0.attn.proj.weight", &[3, 2], &[6], None),
+            (Elastic, "pos_embed", &[1, 2, 3], &[2, 3], Some(counted)),
+            (Elastic, "cls_token", &[1, 1, 6], &[6], Some(counted)),
+            (Pytorch, "head.weight", &[3, 2], &[2, 3], Some(turned)),
+            (Pytorch, "head.weight", &[2, 3], &[2, 3], None),
+            (Pytorch, "blocks.0.attn.qkv.weight", &[2, 3, 1], &[3, 2], Some(&[0.0, 2.0, 4.0, 1.0, 3.0, 5.0])),
+            (Pytorch, "blocks.0.attn.qkv.bias", &[3, 2], &[6], Some(counted)),
+            (Pytorch, "norm.weight", &[6], &[6], Some(counted)),
+            (Pytorch, "pos_embed", &[1, 2, 3], &[1, 2, 3], Some(counted)),
+            (Pytorch, "pos_embed", &[1, 2, 3], &[1, 3, 2], None),
+        ];
+        for (layout, name, expected, found, values) in rows {
+            let row = format!("{layout:?} {name} {expected:?} {found:?}");
+            let array = Array { shape: found.to_vec(), data: counted.to_vec() };
+            let result = convert(name, array, expected, layout, &space());
+            let values = values.map(|values| Array { shape: expected.to_vec(), data: values.to_vec() });
+            assert_eq!(result.ok(), values, "{row}");
+        }
+    }
+
+    #[test]
+    fn a_patch_kernel_is_a_matrix() {
+        // Two filters of 2 x 2 x 2: the matrix has them as columns.
+        let kernel = Array { shape: vec![2, 2, 2, 2], data: (0..16_u8).map(f32::from).collect() };
+        let found = convert("patch_embed.proj.weight", kernel, &[8, 2], Layout::Pytorch, &space());
+        let data = (0..8_u8).flat_map(|value| [f32::from(value), f32::from(value + 8)]).collect();
+        assert_eq!(found, Ok(Array { shape: vec![8, 2], data }));
+        let wrong = Array { shape: vec![2, 8], data: vec![0.0; 16] };
+        let error = convert("patch_embed.proj.weight", wrong, &[8, 2], Layout::Pytorch, &space());
+        assert_eq!(error, Err((vec![2, 8], vec![2, 2, 2, 2])));
+    }
+
+    #[test]
+    fn the_scale_is_taken_out_of_queries_alone() {
+        // head-dim 4: the factor is 1/2. Two inputs, one feature in each part.
+        let array = |shape: &[usize], data: &[f32]| Array { shape: shape.to_vec(), data: data.to_vec() };
+        let mut weights = Weights::from([
+            ("blocks.0.attn.qkv.weight".to_owned(), array(&[2, 3, 1], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0])),
+            ("blocks.0.attn.qkv.bias".to_owned(), array(&[3, 1], &[1.0, 2.0, 3.0])),
+            ("blocks.0.attn.proj.bias".to_owned(), array(&[3], &[1.0, 2.0, 3.0])),
+        ]);
+        unfold_scale(&mut weights, &space());
+        let found: Vec<&[f32]> = weights.values().map(|array| array.data.as_slice()).collect();
+        assert_eq!(found, [&[1.0, 2.0, 3.0][..], &[2.0, 2.0, 3.0], &[2.0, 2.0, 3.0, 8.0, 5.0, 6.0]]);
+    }
+
+    #[test]
+    fn networks_that_differ_only_in_a_fixed_size() {
+        let SearchSpace::Vit(vit) = space();
+        let other = SearchSpace::Vit(VitSpace {
+            head_dim: 2,
+            heads: WidthChoices { choices: vec![2], ..vit.heads.clone() },
+            ..vit
+        });
+        assert_eq!(difference(&space(), &space()), None);
+        assert!(difference(&other, &space()).is_some_and(|layer| layer.starts_with("blocks.0.attn.")));
+    }
+}

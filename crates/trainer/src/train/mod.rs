@@ -1,0 +1,192 @@
+//! A run: the stages of its scheme, one after the other, into one folder.
+
+mod error;
+mod trainer;
+mod window;
+
+use std::sync::atomic::AtomicBool;
+
+use burn::tensor::Device;
+use elastic_data::{Loader, Splits};
+use elastic_space::file;
+
+use crate::checkpoint::{self, Progress, TrainingState};
+use crate::config::{Distillation, Model, Teacher};
+use crate::init::{self, Init};
+use crate::metrics::Record;
+use crate::optimizer::adamw;
+use crate::parameters;
+use crate::plan::{PlannedStage, plan};
+use crate::run_folder::RunFolder;
+use crate::supernet::Supernet;
+use crate::teacher::OnnxTeacher;
+use trainer::{Teachers, Trainer};
+
+pub use error::TrainError;
+
+/// Whether a run begins or goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// From random weights or those of `init`, in a folder without a run.
+    Fresh,
+    /// From the folder's checkpoint.
+    Resume,
+}
+
+/// What happened in a run.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// A stage begins or goes on.
+    Stage(&'a PlannedStage),
+    /// A step is done.
+    Step {
+        /// Steps done so far, over all stages.
+        step: u64,
+        /// Mean loss of its subnets.
+        loss: f64,
+    },
+    /// A line of the log.
+    Logged(&'a Record),
+    /// A checkpoint is on disk.
+    Saved {
+        /// Steps done so far, over all stages.
+        step: u64,
+    },
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// All stages are done.
+    Finished,
+    /// It was asked to stop; a checkpoint is on disk.
+    Stopped {
+        /// Steps done, over all stages.
+        step: u64,
+    },
+}
+
+/// Trains a supernet into a folder.
+///
+/// All randomness is a function of the seed and the step, so a run that was killed and resumed ends
+/// with the same bits as one that was not. `stop` is looked at after each step.
+///
+/// # Errors
+///
+/// [`TrainError`]; the last checkpoint and the stages that are done stay as they are.
+pub fn train(
+    model: &Model,
+    data: Splits,
+    folder: &RunFolder,
+    start: Start,
+    stop: &AtomicBool,
+    observe: &mut dyn FnMut(Event<'_>),
+) -> Result<Outcome, TrainError> {
+    let device = Device::flex().autodiff();
+    let stages = plan(model)?;
+    // Before anything is written: a recipe that does not fit the data, or a teacher that cannot teach, leaves no
+    // run behind.
+    let loader = Loader::new(
+        data.train,
+        model.seed(),
+        model.training.batch_size,
+        model.training.augmentation,
+        model.data.normalisation(),
+    )?;
+    let teachers = teachers(model, &stages)?;
+    let state = match start {
+        Start::Fresh => begin(model, &stages, folder, &device)?,
+        Start::Resume => resume(model, folder, &device)?,
+    };
+    Trainer::new(stages, loader, teachers, &data.validation, folder, state, device)?.run(stop, observe)
+}
+
+fn teachers(model: &Model, stages: &[PlannedStage]) -> Result<Teachers, TrainError> {
+    let mut teachers = Teachers::new();
+    for stage in stages {
+        if let Some(Distillation { teacher: Teacher::Onnx(path), .. }) = &stage.distillation {
+            let (batch, space) = (model.training.batch_size, &model.space);
+            let teacher = OnnxTeacher::open(path, batch, space.input(), space.classes())?;
+            teachers.insert(path.clone(), teacher);
+        }
+    }
+    Ok(teachers)
+}
+
+fn begin(
+    model: &Model,
+    stages: &[PlannedStage],
+    folder: &RunFolder,
+    device: &Device,
+) -> Result<TrainingState, TrainError> {
+    if folder.checkpoint().exists() || folder.is_finished() {
+        return Err(TrainError::Exists { folder: folder.0.clone() });
+    }
+    let fresh = Supernet::new(model.space.clone(), model.seed(), device);
+    let (supernet, progress) = match &model.init {
+        None => (fresh, Progress::default()),
+        Some(init) => initial(init, stages, fresh)?,
+    };
+    file::write_yaml(&folder.config(), model)?;
+    let state = state(model.clone(), supernet, progress);
+    checkpoint::save_state(&folder.checkpoint(), &state)?;
+    Ok(state)
+}
+
+/// The weights that `init` names, and the stage that they are ready for.
+fn initial(
+    init: &Init,
+    stages: &[PlannedStage],
+    fresh: Supernet,
+) -> Result<(Supernet, Progress), TrainError> {
+    let weights = init::weights(init, &fresh.network, &fresh.space)?;
+    let network = parameters::replace(fresh.network, &weights)
+        .map_err(|source| checkpoint::LoadError::Fit { path: init.from.clone(), source })?;
+    let supernet = Supernet { network, ..fresh };
+    let Some(after) = &init.after else {
+        return Ok((supernet, Progress::default()));
+    };
+    let trained = checkpoint::load_supernet(&init.from)?.training;
+    if trained.stage != *after {
+        let (after, from, found) = (after.clone(), init.from.clone(), trained.stage);
+        return Err(TrainError::After { after, from, found });
+    }
+    match stages.iter().position(|stage| stage.name == *after) {
+        Some(done) if done + 1 < stages.len() => {
+            Ok((supernet, Progress { step: trained.step, stage: done + 1, ..Progress::default() }))
+        }
+        _ => Err(TrainError::NothingLeft {
+            after: after.clone(),
+            stages: stages.iter().map(|stage| stage.name.clone()).collect(),
+        }),
+    }
+}
+
+/// A stage begins with its first weights, a fresh optimizer and, where there is one, an average that
+/// equals the weights.
+fn state(model: Model, supernet: Supernet, progress: Progress) -> TrainingState {
+    let optimizer = adamw(&model.training.optimizer, &supernet.network);
+    let average = model.training.ema.map(|_| supernet.valid().network);
+    TrainingState { progress, model, supernet, average, optimizer }
+}
+
+fn resume(model: &Model, folder: &RunFolder, device: &Device) -> Result<TrainingState, TrainError> {
+    if !folder.checkpoint().exists() {
+        return Err(TrainError::NothingToResume { folder: folder.0.clone() });
+    }
+    file::remove_unfinished(&folder.0)?;
+    let state = checkpoint::load_state(&folder.checkpoint(), device)?;
+    let began = &state.model;
+    let parts = [
+        ("space", began.space == model.space),
+        ("seed", began.seed == model.seed),
+        ("data", began.data == model.data),
+        ("init", began.init == model.init),
+        ("training", began.training == model.training),
+        ("subnets", began.subnets == model.subnets),
+    ];
+    match parts.into_iter().find(|(_, same)| !same) {
+        Some((difference, _)) => Err(TrainError::Changed { folder: folder.0.clone(), difference }),
+        None => Ok(state),
+    }
+}
