@@ -29,13 +29,26 @@ pub(crate) struct VerificationFailed {
 /// No candidate of the search held a budget when it was measured.
 #[derive(Debug, Error)]
 #[error(
-    "no candidate of the search holds {budget} when measured on {platform}: the best of {tried} took {best}; raise the budget, or profile more subnets with: elastic profile --platform {platform} --subnets N"
+    "no candidate of the search holds {budget} when measured on {platform}: the best of {tried} took {best}{note}; raise the budget, or profile more subnets with: elastic profile --platform {platform} --subnets N"
 )]
 pub(crate) struct BudgetMissed {
     pub(crate) budget: String,
     pub(crate) platform: String,
     pub(crate) tried: usize,
     pub(crate) best: String,
+    /// Why that may be, or nothing.
+    pub(crate) note: String,
+}
+
+/// The subnet that a user names is over a budget.
+#[derive(Debug, Error)]
+#[error(
+    "subnet `{subnet}` costs {cost}, over the budget {budget}: raise the budget, or leave out --subnet to search one that holds it"
+)]
+pub(crate) struct SubnetOverBudget {
+    pub(crate) subnet: String,
+    pub(crate) cost: String,
+    pub(crate) budget: String,
 }
 
 /// The exit code of an error: that of the first cause that has one.
@@ -60,7 +73,7 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     if let Some(SearchError::<anyhow::Error>::Infeasible { .. }) = cause.downcast_ref() {
         return Some(INFEASIBLE_BUDGET);
     }
-    if cause.is::<BudgetMissed>() {
+    if cause.is::<BudgetMissed>() || cause.is::<SubnetOverBudget>() {
         return Some(INFEASIBLE_BUDGET);
     }
     if cause.is::<VerificationFailed>() {

@@ -86,6 +86,10 @@ fn check(topic: &str, bench: fn() -> Bench, cases: &[Case]) {
         (r"Provider: \S+ offers only [^;]*;", "Provider: [LIBRARY] offers only [PROVIDERS];"),
         (r"line \d+ column \d+; the file is damaged", "line [LINE] column [COLUMN]; the file is damaged"),
         (r"costs \d+\.\d us", "costs [LATENCY]"),
+        (
+            r"; the machine is \d+\.\d times slower than when it was profiled: let it rest, or profile it again",
+            "",
+        ),
         (r"took \d+\.\d us", "took [LATENCY]"),
         (r"difference \d\.\d\de-?\d+", "difference [DIFFERENCE]"),
         (r"top-1 on \d+ of", "top-1 on [N] of"),
@@ -207,6 +211,14 @@ fn schemes() {
         progressive("a dimension without choices", Some(("open: depth", "open: kernel"))),
         progressive("no base", Some((BASE, ""))),
         progressive("a patience of nothing", Some(("evaluations: 2", "evaluations: 0"))),
+        model("a teacher that is not there", "teacher: in-place", "teacher: {onnx: teacher.onnx}"),
+        model("a start that is not there", "training:\n", "init: {from: weights.safetensors}\ntraining:\n"),
+        model("a start of another kind", "training:\n", "init: {from: weights.pt}\ntraining:\n"),
+        model(
+            "a rule that is no regular expression",
+            "training:\n",
+            "init: {from: w.onnx, map: [{from: '(', to: ''}]}\ntraining:\n",
+        ),
         typed("a stage that is not there", "train --from runs/tiny/stages/1-width --out runs/onwards"),
     ];
     check("schemes", Bench::fresh, &cases);
@@ -404,6 +416,12 @@ fn budgets() {
     const LATENCY: &str = "export --budget 3ms --platform host-tract";
     const PROFILE: &str = "profiles/host-tract.json";
     let cases = [
+        typed("a subnet that is not named", "export --subnet medium"),
+        typed(
+            "a named subnet over its budget",
+            "export --subnet largest --budget 3kparams --budget 1kparams",
+        )
+        .code(3),
         typed("no budget", "export").code(2),
         typed("no number", "export --budget gflops").code(2),
         typed("no unit", "export --budget 2").code(2),

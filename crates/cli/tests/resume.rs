@@ -2,11 +2,10 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus};
 use std::sync::OnceLock;
 
-use common::Bench;
+use common::{Bench, disturb, kill};
 
 const TRAIN: &str = "train --model models/tiny.yaml --steps 200 --verbose";
 const RESUME: &str = "train --model models/tiny.yaml --steps 200 --verbose --resume";
@@ -23,23 +22,6 @@ fn undisturbed() -> &'static [u8] {
     })
 }
 
-/// Runs a command until its standard error has a line that begins with `line`, then acts on it.
-fn disturb(bench: &Bench, command: &str, line: &str, act: fn(&mut Child)) -> ExitStatus {
-    let mut child = bench
-        .command(command)
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the binary starts");
-    let mut lines = BufReader::new(child.stderr.take().expect("it is a pipe")).lines();
-    let found = lines.by_ref().any(|text| text.expect("the binary prints text").starts_with(line));
-    assert!(found, "elastic {command} ended without a line `{line}`");
-    act(&mut child);
-    // The rest is read, so that the command never waits for a full pipe.
-    lines.for_each(drop);
-    child.wait().expect("the command was started here")
-}
-
 /// [`disturb`] on a new run, again and again until the run had not ended before it was hit.
 fn disturbed(line: &str, act: fn(&mut Child)) -> (Bench, ExitStatus) {
     for _ in 0..ATTEMPTS {
@@ -50,10 +32,6 @@ fn disturbed(line: &str, act: fn(&mut Child)) -> (Bench, ExitStatus) {
         }
     }
     panic!("`{line}`: the run had ended before it was hit, {ATTEMPTS} times");
-}
-
-fn kill(child: &mut Child) {
-    child.kill().expect("the command has not been waited for");
 }
 
 fn interrupt(child: &mut Child) {

@@ -77,6 +77,9 @@ pub enum InvalidScheme {
         /// What was given.
         open: Dimension,
     },
+    /// `joint` has no earlier stages.
+    #[error("joint.share-earlier: leave it out, `joint` has no earlier stages")]
+    JointShares,
     /// The space has no choice in that dimension.
     #[error("{at}.open is {}: the space has no choice there; it has in {}", open.name(), names(choices))]
     NoChoice {
@@ -153,8 +156,10 @@ pub fn plan(model: &Model) -> Result<Vec<PlannedStage>, InvalidScheme> {
             if let Some(open) = stage.open {
                 return Err(InvalidScheme::JointOpen { open });
             }
-            let vary = stage.share_earlier.unwrap_or(false).then_some(Dimension::Depth);
-            Ok(vec![elastic(model, stage, "joint", "0-joint".into(), model.space.dimensions(), vary)?])
+            if stage.share_earlier.is_some() {
+                return Err(InvalidScheme::JointShares);
+            }
+            Ok(vec![elastic(model, stage, "joint", "0-joint".into(), model.space.dimensions(), None)?])
         }
         Scheme::Progressive(progressive) => {
             let found = progressive.stages.len();

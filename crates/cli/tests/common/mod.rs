@@ -3,8 +3,9 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
 
 use elastic_data::idx::{self, Idx};
@@ -297,4 +298,26 @@ fn copy_folder(from: &Path, to: &Path) {
             fs::copy(&path, &target).expect("files can be copied");
         }
     }
+}
+
+/// Runs a command until its standard error has a line that begins with `line`, then acts on it.
+pub(crate) fn disturb(bench: &Bench, command: &str, line: &str, act: fn(&mut Child)) -> ExitStatus {
+    let mut child = bench
+        .command(command)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    let mut lines = BufReader::new(child.stderr.take().expect("it is a pipe")).lines();
+    let found = lines.by_ref().any(|text| text.expect("the binary prints text").starts_with(line));
+    assert!(found, "elastic {command} ended without a line `{line}`");
+    act(&mut child);
+    // The rest is read, so that the command never waits for a full pipe.
+    lines.for_each(drop);
+    child.wait().expect("the command was started here")
+}
+
+/// Ends a command as `kill -9` does.
+pub(crate) fn kill(child: &mut Child) {
+    child.kill().expect("the command has not been waited for");
 }

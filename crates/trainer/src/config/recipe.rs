@@ -103,7 +103,7 @@ pub struct Stage {
     /// Which subnets a step draws.
     pub sampling: Sampling,
     /// Whether a step draws the dimensions that earlier stages have opened only once and shares them
-    /// among its subnets (C5). Left out: yes where depth opens, else no.
+    /// among its subnets (C5); only in `progressive`. Left out: yes where depth opens, else no.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub share_earlier: Option<bool>,
     /// How the gradients of a step's subnets become one.

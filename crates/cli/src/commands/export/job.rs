@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use anyhow::Context;
 use elastic_data::Images;
 use elastic_exporter::build;
-use elastic_exporter::search::{Outcome, Point, Settings, search};
+use elastic_exporter::search::{Evaluator, Outcome, Point, Settings, search};
 use elastic_profiler::{Measurement, ProfileFile, measure_here, random_inputs};
 use elastic_space::budget::Quantity;
 use elastic_space::{Budget, Seed, Subnet, file};
 
 use super::Export;
 use super::report::{BudgetReport, Report, SearchReport};
-use crate::exit::BudgetMissed;
+use crate::exit::{BudgetMissed, SubnetOverBudget};
 use crate::judge::{Judge, Validation};
 use crate::model_file;
 use crate::progress::Reporter;
@@ -23,9 +23,14 @@ use crate::table::percent;
 /// Candidates of a search that are measured on the platform before it gives up.
 const MEASURED_CANDIDATES: usize = 8;
 
+/// A machine that is this much slower than when it was profiled is told of.
+const SLOWER: f64 = 1.1;
+
 /// What one model is made from.
 pub(super) struct Job<'a> {
     pub(super) request: &'a Export,
+    /// The subnet to export without a search.
+    pub(super) named: Option<&'a Subnet>,
     pub(super) run: &'a Run,
     pub(super) profile: Option<&'a ProfileFile>,
     /// The validation images, all of them.
@@ -42,6 +47,16 @@ struct Winner {
     point: Point,
     model: Vec<u8>,
     measurement: Option<Measurement>,
+}
+
+/// What a user should know of a machine that has become slower; else nothing.
+fn slowdown_note(slowdown: f64) -> String {
+    if slowdown < SLOWER {
+        return String::new();
+    }
+    format!(
+        "; the machine is {slowdown:.1} times slower than when it was profiled: let it rest, or profile it again"
+    )
 }
 
 impl Job<'_> {
@@ -72,6 +87,9 @@ impl Job<'_> {
         let mut task = self.reporter.task(&title, settings.max_evaluations as u64);
         let latency_model = self.profile.map(|profile| &profile.latency_model);
         let mut judge = Judge::new(self.run, self.batch, latency_model, self.validation);
+        if let Some(subnet) = self.named {
+            return self.only(subnet, &mut judge);
+        }
         let outcome =
             search(&self.run.model.space, &self.request.budget, &mut judge, settings, &mut |progress| {
                 let (done, total) = (progress.evaluations as u64, progress.max_evaluations as u64);
@@ -81,27 +99,48 @@ impl Job<'_> {
         Ok(outcome)
     }
 
+    /// What a search that sees one subnet finds.
+    fn only(&self, subnet: &Subnet, judge: &mut Judge<'_>) -> anyhow::Result<Outcome> {
+        let mut costs = Vec::new();
+        for budget in &self.request.budget {
+            let cost = judge.cost(subnet, budget.quantity)?;
+            if cost > budget.limit {
+                return Err(SubnetOverBudget {
+                    subnet: subnet.to_string(),
+                    cost: budget.quantity.format(cost),
+                    budget: budget.to_string(),
+                }
+                .into());
+            }
+            costs.push((budget.quantity, cost));
+        }
+        let point = Point { subnet: subnet.clone(), accuracy: judge.accuracy(subnet)?, costs };
+        let points = vec![point];
+        Ok(Outcome { evaluated: points.clone(), ranking: points.clone(), front: points, evaluations: 1 })
+    }
+
     /// The best candidate that holds the budgets when it is measured on its platform.
     fn choose(&self, outcome: &Outcome) -> anyhow::Result<Winner> {
-        let mut best = f64::INFINITY;
+        let (mut best, mut slowdown) = (f64::INFINITY, 1.0_f64);
         for point in outcome.ranking.iter().take(MEASURED_CANDIDATES) {
             let model = self.build(&point.subnet, self.batch)?;
             let point = point.clone();
             let Some(profile) = self.profile else {
                 return Ok(Winner { point, model, measurement: None });
             };
-            let measurement = self.measure(profile, &point.subnet)?;
+            let (measurement, slower) = self.measure(profile, &point.subnet)?;
             let mut limits = self.request.budget.iter().filter(|budget| budget.quantity == Quantity::Latency);
             if limits.all(|budget| measurement.p50_us <= budget.limit) {
                 return Ok(Winner { point, model, measurement: Some(measurement) });
             }
             self.reporter.say(&format!(
-                "{} took {} on {}: over the budget, the next candidate is taken",
+                "{} took {} on {}: over the budget, the next candidate is taken{}",
                 point.subnet,
                 Quantity::Latency.format(measurement.p50_us),
-                profile.name
+                profile.name,
+                slowdown_note(slower)
             ));
-            best = best.min(measurement.p50_us);
+            (best, slowdown) = (best.min(measurement.p50_us), slowdown.max(slower));
         }
         let budgets: Vec<String> = self.request.budget.iter().map(ToString::to_string).collect();
         Err(BudgetMissed {
@@ -109,12 +148,14 @@ impl Job<'_> {
             platform: self.profile.map_or_else(String::new, |profile| profile.name.clone()),
             tried: outcome.ranking.len().min(MEASURED_CANDIDATES),
             best: Quantity::Latency.format(best),
+            note: slowdown_note(slowdown),
         }
         .into())
     }
 
-    /// The latency of a subnet on its platform, beside the profile's reference.
-    fn measure(&self, profile: &ProfileFile, subnet: &Subnet) -> anyhow::Result<Measurement> {
+    /// The latency of a subnet on its platform, beside the profile's reference; and how many times as long the
+    /// reference takes as it did in the profile.
+    fn measure(&self, profile: &ProfileFile, subnet: &Subnet) -> anyhow::Result<(Measurement, f64)> {
         let batch = Some(profile.platform.batch);
         let models = [self.build(&profile.reference, batch)?, self.build(subnet, batch)?];
         let models = [&models[0][..], &models[1][..]];
@@ -124,7 +165,11 @@ impl Job<'_> {
         let measured = measure_here(&profile.platform, &models, inputs, seed, &mut |done, total| {
             task.at(done as u64, total as u64, &profile.name);
         })?;
-        measured.measurements.into_iter().nth(1).context("the device measured fewer models than it was given")
+        let [reference, measurement] = <[Measurement; 2]>::try_from(measured.measurements)
+            .ok()
+            .context("the device measured another number of models than it was given")?;
+        let then = profile.measurements.first().context("the profile holds no measurement: make it anew")?;
+        Ok((measurement, reference.p50_us / then.latency.p50_us))
     }
 
     fn build(&self, subnet: &Subnet, batch: Option<usize>) -> anyhow::Result<Vec<u8>> {
@@ -180,8 +225,10 @@ impl Job<'_> {
 
     fn file_name(&self) -> String {
         let platform = self.profile.map(|profile| profile.name.clone());
+        let subnet = self.request.subnet.clone();
         let budgets = self.request.budget.iter().map(ToString::to_string);
-        let parts: Vec<String> = std::iter::once(self.run.name()).chain(platform).chain(budgets).collect();
+        let parts: Vec<String> =
+            std::iter::once(self.run.name()).chain(platform).chain(subnet).chain(budgets).collect();
         format!("{}.onnx", parts.join("-"))
     }
 }

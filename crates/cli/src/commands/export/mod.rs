@@ -11,7 +11,7 @@ use clap::Args;
 use elastic_data::load_training;
 use elastic_profiler::ProfileFile;
 use elastic_space::budget::Quantity;
-use elastic_space::{Budget, file};
+use elastic_space::{Budget, Subnet, file};
 
 use crate::judge::Validation;
 use crate::model_file::BatchSize;
@@ -28,12 +28,15 @@ use job::Job;
 /// seed. With a platform its latency model guides the search, and the winner is measured on the device
 /// before it is written: if it misses a latency budget, the next candidate is taken. Written to the
 /// output folder: NAME.onnx and NAME.json. A budget that even the smallest subnet misses is an
-/// error (exit code 3).
+/// error (exit code 3). With --subnet nothing is searched: that subnet is measured, verified and written.
 #[derive(Debug, Args)]
 pub(crate) struct Export {
     /// A limit: number and unit (mflops gflops, mmacs gmacs, kparams mparams, KB MB, us ms). Repeatable.
-    #[arg(long, required = true)]
+    #[arg(long, required_unless_present = "subnet")]
     budget: Vec<Budget>,
+    /// Export this subnet: `largest`, `smallest` or a name of the model file; budgets then only check it.
+    #[arg(long, value_name = "NAME")]
+    subnet: Option<String>,
     /// A platform that `elastic profile` has measured; one model is written for each. Repeatable.
     #[arg(long, conflicts_with = "all_platforms")]
     platform: Vec<String>,
@@ -93,6 +96,7 @@ impl Export {
                 );
             }
         }
+        let named = self.named(&run)?;
         // What would end the work is looked for before it begins.
         elastic_runtime::check(&platforms::onnx_runtime_cpu(1))?;
         file::prepare_folder_of(&self.out.join("model.onnx"))?;
@@ -104,6 +108,7 @@ impl Export {
         for profile in targets {
             let job = Job {
                 request: &self,
+                named: named.as_ref(),
                 run: &run,
                 profile,
                 images: &images,
@@ -120,6 +125,21 @@ impl Export {
                 Ok(())
             }
         }
+    }
+
+    /// The subnet of --subnet.
+    fn named(&self, run: &Run) -> anyhow::Result<Option<Subnet>> {
+        let Some(name) = &self.subnet else { return Ok(None) };
+        let mut named = run.model.named_subnets();
+        let Some(subnet) = named.remove(name) else {
+            let known: Vec<String> = named.into_keys().collect();
+            bail!(
+                "--subnet is {name}: {} has {}; add others under `subnets` in the model file before training",
+                run.folder.config().display(),
+                known.join(", ")
+            );
+        };
+        Ok(Some(subnet))
     }
 
     fn profiles(&self) -> anyhow::Result<Vec<ProfileFile>> {

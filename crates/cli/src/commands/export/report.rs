@@ -98,6 +98,11 @@ pub(super) fn print(reports: &[Report], out: &Path) {
                 )
             })
             .collect();
-        println!("{}: budget {}", out.join(&report.file).display(), budgets.join(", "));
+        let file = out.join(&report.file);
+        if budgets.is_empty() {
+            println!("{}", file.display());
+        } else {
+            println!("{}: budget {}", file.display(), budgets.join(", "));
+        }
     }
 }
