@@ -2,12 +2,14 @@
 
 mod commands;
 mod exit;
+mod health;
 mod judge;
 mod model_file;
 mod platforms;
 mod process;
 mod progress;
 mod proof;
+mod report;
 mod runs;
 mod table;
 

@@ -27,7 +27,9 @@ impl Run {
     pub(crate) fn open(folder: Option<&Path>) -> anyhow::Result<Self> {
         let folder = RunFolder(match folder {
             Some(folder) => folder.to_owned(),
-            None => newest()?,
+            None => newest(RunFolder::supernet, "--run", || {
+                format!("no run in `{RUNS}` has finished: run `elastic train`, or `elastic train --resume`")
+            })?,
         });
         require_folder(&folder)?;
         if !folder.is_finished() {
@@ -61,11 +63,15 @@ impl Run {
 pub(crate) fn run_name(folder: &Path) -> String {
     let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
     let own = name(folder).unwrap_or_else(|| "run".into());
-    let stages = folder.parent().filter(|parent| parent.ends_with(STAGES));
-    match stages.and_then(Path::parent).and_then(name) {
+    match run_of_stage(folder).and_then(name) {
         Some(run) => format!("{run}-{own}"),
         None => own,
     }
+}
+
+/// The run that a folder is a stage of.
+pub(crate) fn run_of_stage(folder: &Path) -> Option<&Path> {
+    folder.parent().filter(|parent| parent.ends_with(STAGES)).and_then(Path::parent)
 }
 
 /// Fails where a run's folder is missing.
@@ -106,25 +112,30 @@ pub(crate) fn read_model(path: &Path) -> anyhow::Result<Model> {
     })
 }
 
-/// The finished run whose supernet is the newest.
-fn newest() -> anyhow::Result<PathBuf> {
+/// The run in which one file is the newest; `argument` names one instead, and `none` says what is missing
+/// where no run has the file.
+pub(crate) fn newest(
+    file: fn(&RunFolder) -> PathBuf,
+    argument: &str,
+    none: impl FnOnce() -> String,
+) -> anyhow::Result<PathBuf> {
     let entries = match std::fs::read_dir(RUNS) {
         Ok(entries) => entries,
         Err(_) => {
-            bail!("there is no folder `{RUNS}` here: run `elastic train` first, or name a run with --run")
+            bail!(
+                "there is no folder `{RUNS}` here: run `elastic train` first, or name a run with {argument}"
+            )
         }
     };
     let modified = |folder: &PathBuf| -> Option<SystemTime> {
-        RunFolder(folder.clone()).supernet().metadata().and_then(|metadata| metadata.modified()).ok()
+        file(&RunFolder(folder.clone())).metadata().and_then(|metadata| metadata.modified()).ok()
     };
     entries
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter_map(|folder| Some((modified(&folder)?, folder)))
         .max()
         .map(|(_, folder)| folder)
-        .with_context(|| {
-            format!("no run in `{RUNS}` has finished: run `elastic train`, or `elastic train --resume`")
-        })
+        .with_context(none)
 }
 
 /// The SHA-256 of a text, shortened for names and tables.

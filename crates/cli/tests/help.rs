@@ -11,6 +11,7 @@ fn help() {
     for command in [
         "",
         "train ",
+        "report ",
         "inspect ",
         "profile ",
         "export ",

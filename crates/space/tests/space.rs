@@ -10,7 +10,7 @@ use elastic_space::random::Purpose;
 use elastic_space::vit::{Pooling, VitSpace};
 use elastic_space::{Dimension, Genome, SearchSpace, Seed, Slot, Subnet};
 use proptest::prelude::*;
-use proptest::sample::Index;
+use proptest::sample::{Index, subsequence};
 
 use common::{chi_square, left_out, limit, spaces};
 
@@ -155,6 +155,74 @@ proptest! {
         prop_assert!(drawn.len() <= count && drawn.len() as u128 <= space.size());
         prop_assert_eq!(&space.draw_distinct(count, &mut Seed(seed).generator(Purpose::Measure, 1)), &drawn);
     }
+}
+
+fn open() -> impl Strategy<Value = BTreeSet<Dimension>> {
+    subsequence(Dimension::ALL.to_vec(), 0..=5).prop_map(|open| open.into_iter().collect())
+}
+
+proptest! {
+    #[test]
+    fn a_restricted_space_is_a_part_of_the_space(space in spaces(5), open in open(), seed: u64) {
+        let restricted = space.restricted(&open);
+        prop_assert_eq!(restricted.validate(), Ok(()));
+        prop_assert_eq!(restricted.dimensions(), space.dimensions().intersection(&open).copied().collect());
+        prop_assert_eq!(restricted.largest(), space.largest());
+        let subnet = restricted.draw(&mut Seed(seed).generator(Purpose::Candidates, 0));
+        let genome = space.encode(&subnet).map_err(|error| TestCaseError::fail(error.to_string()))?;
+        for (slot, choice) in space.slots().iter().zip(genome) {
+            prop_assert!(open.contains(&slot.dimension) || choice == slot.largest(), "{}", slot.name);
+        }
+        // The parameters of the largest, and so the whole supernet, stay the same.
+        prop_assert_eq!(restricted.shape(&restricted.largest()), space.shape(&space.largest()));
+    }
+
+    #[test]
+    fn a_restricted_subnet_keeps_what_is_open(space in spaces(5), open in open(), seed: u64) {
+        let slots = space.slots();
+        let subnet = space.draw(&mut Seed(seed).generator(Purpose::Candidates, 0));
+        let restricted = space.restrict(&subnet, &open).map_err(|error| TestCaseError::fail(error.to_string()))?;
+        prop_assert!(space.restricted(&open).encode(&restricted).is_ok(), "{}", restricted);
+        let [before, after] = [&subnet, &restricted].map(|subnet| space.encode(subnet).expect("it is in the space"));
+        for (number, slot) in slots.iter().enumerate() {
+            let kept = open.contains(&slot.dimension) && !left_out(&space, &slots, &after, number);
+            let expected = if kept { before[number] } else { slot.largest() };
+            prop_assert_eq!(after[number], expected, "{}", &slot.name);
+        }
+        prop_assert_eq!(space.restrict(&subnet, &Dimension::ALL.into()), Ok(subnet));
+        prop_assert_eq!(space.restrict(&restricted, &open), Ok(restricted));
+    }
+
+    #[test]
+    fn restricting_every_subnet_gives_the_restricted_space(space in spaces(3), open in open()) {
+        let restrict = |genome: &Genome| space.restrict(&space.decode(genome), &open).expect("it is in the space");
+        let restricted: BTreeSet<Subnet> = enumerate(&space.slots()).iter().map(restrict).collect();
+        prop_assert_eq!(space.restricted(&open).size(), restricted.len() as u128);
+    }
+}
+
+#[test]
+fn a_subnet_of_another_space_is_not_restricted() {
+    let space = |embed_dim: &[usize]| {
+        let one = || WidthChoices { choices: vec![1], per: Granularity::Network };
+        SearchSpace::Vit(VitSpace {
+            image_size: 4,
+            channels: 1,
+            patch_size: 2,
+            classes: 2,
+            head_dim: 2,
+            pooling: Pooling::Mean,
+            embed_dim: embed_dim.to_vec(),
+            depth: DepthChoices { choices: vec![1], drop: DropPolicy::Prefix },
+            heads: one(),
+            mlp_width: one(),
+            stages: Vec::new(),
+            transforms: [].into(),
+        })
+    };
+    let error =
+        space(&[2, 4]).restrict(&space(&[3]).largest(), &BTreeSet::new()).expect_err("3 is no choice");
+    assert_eq!(error.reason, "embed-dim is 3, the choices are [2, 4]");
 }
 
 #[test]

@@ -5,6 +5,7 @@ pub mod checkpoint;
 pub mod config;
 pub mod evaluate;
 pub mod families;
+pub mod health;
 pub mod init;
 pub mod layers;
 pub mod loss;

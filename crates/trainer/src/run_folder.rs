@@ -32,6 +32,16 @@ impl RunFolder {
         self.0.join("metrics.jsonl")
     }
 
+    /// The same records as a table.
+    pub fn table(&self) -> PathBuf {
+        self.0.join("metrics.csv")
+    }
+
+    /// The folder of the same records as TensorBoard events.
+    pub fn tensorboard(&self) -> PathBuf {
+        self.0.join("tensorboard")
+    }
+
     /// What a stage leaves behind: a folder like a run's, to inspect, export and restart from.
     pub fn stage(&self, name: &str) -> Self {
         Self(self.0.join(STAGES).join(name))

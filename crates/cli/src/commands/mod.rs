@@ -5,6 +5,7 @@ mod doctor;
 mod export;
 mod inspect;
 mod profile;
+mod report;
 mod runtime;
 mod schema;
 mod train;
@@ -21,6 +22,7 @@ use crate::table::Format;
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Train(train::Train),
+    Report(report::Report),
     Inspect(inspect::Inspect),
     Profile(profile::Profile),
     Export(export::Export),
@@ -38,6 +40,7 @@ impl Command {
     pub(crate) fn run(self, reporter: &Reporter, format: Format) -> anyhow::Result<ExitCode> {
         match self {
             Self::Train(command) => return command.run(reporter, format),
+            Self::Report(command) => command.run(format)?,
             Self::Inspect(command) => command.run(format)?,
             Self::Profile(command) => command.run(reporter, format)?,
             Self::Export(command) => command.run(reporter, format)?,

@@ -10,12 +10,15 @@ use clap::Args;
 use elastic_data::{check_against, load_training};
 use elastic_trainer::Model;
 use elastic_trainer::checkpoint;
+use elastic_trainer::health::Health;
 use elastic_trainer::init::{Init, Layout};
 use elastic_trainer::metrics::Record;
 use elastic_trainer::plan::{PlannedStage, plan};
 use elastic_trainer::run_folder::RunFolder;
 use elastic_trainer::train::{Event, Outcome, Start, train};
+use serde::Serialize;
 
+use crate::health;
 use crate::progress::Reporter;
 use crate::runs::{RUNS, known, read_model, require_model_file, run_name};
 use crate::table::{self, Format, percent};
@@ -28,8 +31,13 @@ const INTERRUPTED: u8 = 130;
 /// Train an elastic supernet.
 ///
 /// Without arguments: the default model on the bundled data, into runs/vit-fashion. The run's folder
-/// gets config.yaml (everything resolved), metrics.jsonl, checkpoint.safetensors and, at the end,
+/// gets config.yaml (everything resolved), checkpoint.safetensors, the log three times over
+/// (metrics.jsonl, metrics.csv and tensorboard/ for TensorBoard) and, at the end,
 /// supernet.safetensors. A run that was stopped or killed goes on with --resume, bit for bit.
+///
+/// At the end a table tells the parameters, MACs and validation accuracy of every named subnet and of
+/// some random ones, and warns of those that collapsed: their accuracy is below that of guessing plus
+/// the recipe's collapse-margin (0.05 where it has none).
 ///
 /// A progressive run keeps the network of every stage in stages/NUMBER-NAME, which is a folder like a
 /// run's: inspect, profile and export take it as --run, and --from begins a new run after that stage.
@@ -211,22 +219,29 @@ fn describe(record: &Record) -> String {
     }
 }
 
+/// What `--format json` prints: the last evaluation and what it says of each subnet.
+#[derive(Serialize)]
+struct Summary<'a> {
+    #[serde(flatten)]
+    record: &'a Record,
+    health: &'a Health,
+}
+
 /// The last evaluation of a finished run.
 fn summarise(folder: &RunFolder, format: Format) -> anyhow::Result<()> {
+    let model = read_model(&folder.config())?;
     let records = elastic_trainer::metrics::read(&folder.metrics())?;
     let last = records.iter().rev().find(|record| matches!(record, Record::Validation { .. }));
-    let Some(record @ Record::Validation { step, images, accuracy, random_accuracy, .. }) = last else {
+    let Some(record @ Record::Validation { step, images, .. }) = last else {
         bail!("{} has no evaluation: the file was changed", folder.metrics().display());
     };
+    let judged =
+        Health::of(&model, record).with_context(|| format!("read {}", folder.metrics().display()))?;
+    let health = judged.as_ref().expect("the line is an evaluation");
     if format == Format::Json {
-        return table::print_json(record);
+        return table::print_json(&Summary { record, health });
     }
-    let mut rows: Vec<Vec<String>> =
-        accuracy.iter().map(|(name, value)| vec![name.clone(), percent(*value)]).collect();
-    rows.extend(
-        random_accuracy.iter().enumerate().map(|(i, value)| vec![format!("random {i}"), percent(*value)]),
-    );
-    table::print(&["subnet", &format!("accuracy on {images} validation images after step {step}")], &rows);
+    health::print(health, &format!("accuracy on {images} validation images after step {step}"));
     println!("\nsupernet: {}", folder.supernet().display());
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! Small spaces, and what the laws of sampling are checked with.
 
+#![allow(dead_code, reason = "not every test file uses all of it")]
+
 use elastic_space::choices::{DepthChoices, DropPolicy, Granularity, WidthChoices};
 use elastic_space::vit::{Pooling, VitSpace};
 use elastic_space::{Dimension, Place, SearchSpace, Slot};

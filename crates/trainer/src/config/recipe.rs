@@ -209,9 +209,18 @@ impl Scheme {
         let scaled = |steps: u64| (u128::from(steps) * u128::from(total) / u128::from(sum.max(1))) as u64;
         let Some((last, others)) = steps.split_last_mut() else { return };
         let mut used = 0;
-        for steps in others {
+        for steps in &mut *others {
             **steps = scaled(**steps).max(1);
             used += **steps;
+        }
+        // Stages of at least one step may have taken more than their share: the longest gives it back.
+        while total > 0 && used >= total {
+            let Some(longest) = others.iter_mut().max_by_key(|steps| ***steps).filter(|steps| ***steps > 1)
+            else {
+                break;
+            };
+            **longest -= 1;
+            used -= 1;
         }
         **last = if total == 0 { 0 } else { total.saturating_sub(used).max(1) };
     }

@@ -40,7 +40,7 @@ pub enum TrainError {
     },
     /// A loss is no number.
     #[error(
-        "step {step}: {source}; lower optimizer.learning-rate or set clip-gradient-norm (the last checkpoint is kept)"
+        "step {step}: {source}; lower the learning-rate or set clip-gradient-norm (the last checkpoint is kept)"
     )]
     Diverged {
         /// The step, counted from 1.
@@ -50,7 +50,7 @@ pub enum TrainError {
     },
     /// The gradient is no number.
     #[error(
-        "step {step}: the gradient's norm is {norm} (subnets: {subnets}); lower optimizer.learning-rate (the last checkpoint is kept)"
+        "step {step}: the gradient's norm is {norm} (subnets: {subnets}); lower the learning-rate (the last checkpoint is kept)"
     )]
     GradientDiverged {
         /// The step, counted from 1.
@@ -62,7 +62,7 @@ pub enum TrainError {
     },
     /// A weight is no number after the update.
     #[error(
-        "step {step}: tensor {tensor} holds numbers that are not finite; lower optimizer.learning-rate (the last checkpoint is kept)"
+        "step {step}: tensor {tensor} holds numbers that are not finite; lower the learning-rate (the last checkpoint is kept)"
     )]
     WeightsDiverged {
         /// The step, counted from 1.

@@ -82,7 +82,7 @@ pub fn train(
     stop: &AtomicBool,
     observe: &mut dyn FnMut(Event<'_>),
 ) -> Result<Outcome, TrainError> {
-    let device = Device::flex().autodiff();
+    let device = device();
     let stages = plan(model)?;
     // Before anything is written: a recipe that does not fit the data, or a teacher that cannot teach, leaves no
     // run behind.
@@ -96,9 +96,14 @@ pub fn train(
     let teachers = teachers(model, &stages)?;
     let state = match start {
         Start::Fresh => begin(model, &stages, folder, &device)?,
-        Start::Resume => resume(model, folder, &device)?,
+        Start::Resume => resume(model, &stages, folder, &device)?,
     };
-    Trainer::new(stages, loader, teachers, &data.validation, folder, state, device)?.run(stop, observe)
+    Trainer::new(stages, loader, teachers, &data.validation, folder, state)?.run(stop, observe)
+}
+
+/// What trains.
+fn device() -> Device {
+    Device::flex().autodiff()
 }
 
 fn teachers(model: &Model, stages: &[PlannedStage]) -> Result<Teachers, TrainError> {
@@ -170,11 +175,22 @@ fn state(model: Model, supernet: Supernet, progress: Progress) -> TrainingState 
     TrainingState { progress, model, supernet, average, optimizer }
 }
 
-fn resume(model: &Model, folder: &RunFolder, device: &Device) -> Result<TrainingState, TrainError> {
+fn resume(
+    model: &Model,
+    stages: &[PlannedStage],
+    folder: &RunFolder,
+    device: &Device,
+) -> Result<TrainingState, TrainError> {
     if !folder.checkpoint().exists() {
         return Err(TrainError::NothingToResume { folder: folder.0.clone() });
     }
     file::remove_unfinished(&folder.0)?;
+    for stage in stages {
+        let folder = folder.stage(&stage.name).0;
+        if folder.exists() {
+            file::remove_unfinished(&folder)?;
+        }
+    }
     let state = checkpoint::load_state(&folder.checkpoint(), device)?;
     let began = &state.model;
     let parts = [

@@ -16,6 +16,7 @@ use super::{Event, Outcome, TrainError};
 use crate::checkpoint::{self, Progress, Trained, TrainingState};
 use crate::config::{Distillation, Model, Teacher};
 use crate::evaluate::accuracy;
+use crate::health::Threshold;
 use crate::metrics::{MetricsLog, Record};
 use crate::optimizer::{averaged, norm, scaled};
 use crate::parameters;
@@ -51,17 +52,17 @@ impl<'a> Trainer<'a> {
         validation: &Images,
         folder: &'a RunFolder,
         state: TrainingState,
-        device: Device,
     ) -> Result<Self, TrainError> {
         let model = &state.model;
         let images = model.training.evaluate_images.min(validation.len());
         let validation_labels = validation.labels[..images].to_vec();
         let validation = normalise(&model.data.normalisation(), validation, 0..images);
-        let log = MetricsLog::open(&folder.metrics(), state.progress.step)?;
+        let names = model.named_subnets().into_keys().collect();
+        let log = MetricsLog::open(folder, names, state.progress.step)?;
         Ok(Self {
             stages,
             folder,
-            device,
+            device: super::device(),
             state,
             loader,
             teachers,
@@ -234,8 +235,8 @@ impl<'a> Trainer<'a> {
 
     fn watch_collapse(&mut self, accuracy: f64) -> Result<(), TrainError> {
         let Some(margin) = self.training().collapse_margin else { return Ok(()) };
-        let chance = 1.0 / self.model().space.classes() as f64;
-        let healthy = accuracy >= chance + margin;
+        let threshold = Threshold::new(self.model().space.classes(), margin);
+        let (chance, healthy) = (threshold.chance, !threshold.collapsed(accuracy));
         if self.state.progress.healthy && !healthy {
             let (step, stage) = (self.state.progress.step, self.stage().name.clone());
             let remedy = self.last_kept_stage();

@@ -30,7 +30,7 @@ fn progress() -> Progress {
         stage: 2,
         stage_step: 1,
         window_steps: 1,
-        window_loss: 1.7,
+        window_loss: 1.0 / 3.0,
         best: Some(0.1 + 0.2),
         stale: 3,
         healthy: true,

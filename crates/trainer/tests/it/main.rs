@@ -1,5 +1,5 @@
-//! Tests of the trainer: the law of weight sharing, a step and its gradient, runs that are stopped,
-//! killed and resumed, damaged files, model files.
+//! Tests of the trainer: the law of weight sharing, transforms, a step and its gradient, schemes and their
+//! stages, runs that fail, are stopped, killed and resumed, damaged files, model files.
 
 mod damaged;
 mod failures;
@@ -9,12 +9,16 @@ mod losses;
 mod model_files;
 mod onnx;
 mod optimizer;
+mod plan;
 mod recipe;
 mod reference;
 mod refusals;
 mod resume;
 mod runs;
+mod schemes;
+mod stages;
 mod step;
 mod support;
 mod teacher;
+mod transforms;
 mod weight_sharing;

@@ -3,9 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use elastic_space::file::{write, write_yaml};
+use elastic_space::sampling::{Empty, Mixed};
+use elastic_space::{Dimension, Sampling};
 use elastic_trainer::Model;
+use elastic_trainer::config::{
+    BaseStage, Distillation, Ema, Patience, Reduce, Stage, SubnetCount, Teacher, Training,
+};
 
-use crate::support::{joint, model, only_stage, rich_stage, training};
+use crate::support::{joint, model, only_stage, progressive, rich_stage, stage, training};
 
 fn models() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models")
@@ -127,5 +132,112 @@ fn what_may_be_left_out() {
         let longer = text.replacen(place, &format!("{place}{field} null\n"), 1);
         assert_ne!(longer, text, "{place} is in the text");
         assert_eq!(parse(&longer), Ok(model.clone()), "{field}");
+    }
+}
+
+const PROGRESSIVE: &str = "training:
+  scheme:
+    progressive:
+      base:
+        steps: 4
+        learning-rate: {peak: 0.01, final: 0.001, warm-up-steps: 2}
+        patience: {evaluations: 3, min-improvement: 0.125}
+        distillation: {weight: 0.25, teacher: {onnx: teachers/big.onnx}}
+      stages:
+        - open: width
+          steps: 2
+          learning-rate: {peak: 0.01, final: 0.001, warm-up-steps: 2}
+          subnets: auto
+          sampling: {mixed: {fixed: [largest], rest: {by-dimension: {width: per-stage}}}}
+          reduce: mean
+          distillation: {weight: 0.5, teacher: in-place}
+        - open: depth
+          steps: 3
+          learning-rate: {peak: 0.01, final: 0.001, warm-up-steps: 2}
+          subnets: 3
+          sampling: {empty: {keep: smallest}}
+          share-earlier: false
+          reduce: sum
+  ema: {decay: 0.5}
+  collapse-margin: 0.0625
+  platform-budgets: [500kflops, 4mmacs]
+";
+
+#[test]
+fn a_progressive_scheme_in_yaml() {
+    let plain = as_text(&model(training()));
+    let (before, joint) = plain.split_once("training:\n").expect("the recipe is the last part");
+    let rest = &joint[joint.find("  batch-size:").expect("it follows the scheme")..];
+    let text = format!("{before}{PROGRESSIVE}{rest}");
+    let rate = stage().learning_rate;
+    let base = BaseStage {
+        steps: 4,
+        learning_rate: rate,
+        patience: Some(Patience { evaluations: 3, min_improvement: 0.125 }),
+        distillation: Some(Distillation { weight: 0.25, teacher: Teacher::Onnx("teachers/big.onnx".into()) }),
+    };
+    let per_stage = Sampling::ByDimension([(Dimension::Width, Sampling::PerStage)].into());
+    let width = Stage {
+        open: Some(Dimension::Width),
+        steps: 2,
+        learning_rate: rate,
+        subnets: SubnetCount::Auto,
+        sampling: Sampling::Mixed(Mixed { fixed: vec!["largest".into()], rest: Box::new(per_stage) }),
+        share_earlier: None,
+        reduce: Reduce::Mean,
+        distillation: Some(Distillation { weight: 0.5, teacher: Teacher::InPlace }),
+    };
+    let depth = Stage {
+        open: Some(Dimension::Depth),
+        steps: 3,
+        subnets: SubnetCount::Count(3),
+        sampling: Sampling::Empty(Empty { keep: "smallest".into() }),
+        share_earlier: Some(false),
+        reduce: Reduce::Sum,
+        distillation: None,
+        ..width.clone()
+    };
+    let expected = model(Training {
+        ema: Some(Ema { decay: 0.5 }),
+        collapse_margin: Some(0.0625),
+        platform_budgets: ["500kflops", "4mmacs"].map(|text| text.parse().expect(text)).to_vec(),
+        ..progressive(base, vec![width, depth])
+    });
+    assert_eq!(parse(&text).as_ref(), Ok(&expected));
+    assert_eq!(parse(&as_text(&expected)), Ok(expected));
+    for (from, to, part) in [
+        ("subnets: auto", "subnets: many", "a number of subnets or `auto`"),
+        ("subnets: auto", "subnets: -1", "a number of subnets or `auto`"),
+        ("subnets: auto", "subnets: 1.5", "a number of subnets or `auto`"),
+        (
+            "subnets: 3",
+            "subnets: 0",
+            "training.scheme.progressive.stages.1.subnets is 0: it must be at least 1",
+        ),
+        (
+            "open: depth",
+            "open: colour",
+            "unknown variant `colour`, expected one of `width`, `depth`, `kernel`",
+        ),
+        (
+            "open: depth",
+            "open: width",
+            "training.scheme.progressive.stages.1.open is width: an earlier stage",
+        ),
+        ("teacher: in-place", "teacher: largest", "unknown variant `largest`, expected `in-place` or `onnx`"),
+        ("patience: {evaluations: 3, ", "patience: {", "missing field `evaluations`"),
+        ("500kflops", "500kfloops", "budget `500kfloops`"),
+        (
+            "500kflops",
+            "3MB",
+            "training.scheme.progressive.stages.0.subnets is auto: add training.platform-budgets",
+        ),
+        ("final: 0.001", "last: 0.001", "unknown field `last`"),
+        ("ema: {decay: 0.5}", "ema: 0.5", "ema: invalid type"),
+    ] {
+        let changed = text.replacen(from, to, 1);
+        assert_ne!(changed, text, "{from} is in the text");
+        let error = parse(&changed).expect_err(to);
+        assert!(error.contains(part), "{to}: expected {part}, found {error}");
     }
 }

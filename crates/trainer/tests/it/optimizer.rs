@@ -7,10 +7,11 @@ use elastic_space::SearchSpace;
 use elastic_space::choices::{DropPolicy, Granularity};
 use elastic_space::vit::Pooling;
 use elastic_trainer::config::Optimizer;
-use elastic_trainer::optimizer::{adamw, norm, scaled};
+use elastic_trainer::optimizer::{adamw, averaged, norm, scaled};
 use elastic_trainer::supernet::Network;
 use elastic_trainer::{Supernet, parameters};
 
+use crate::reference;
 use crate::step::named;
 use crate::support::{self, supernet, vit_space, worst};
 
@@ -113,5 +114,36 @@ fn norm_and_scale_by_hand() {
         let mut gradients = make();
         gradients.register(vit.head.bias.id, gradient(&[value]));
         assert!(!norm(&gradients, &shared.network).is_finite(), "{value}");
+    }
+}
+
+#[test]
+fn averages_by_hand() {
+    let networks = [1, 2, 3, 4].map(|seed| supernet(support::space(), seed, &Device::flex().autodiff()));
+    let values = |network: &Network| parameters::collect(network);
+    // A young average follows quickly: after n earlier steps it keeps at most (1 + n) / (10 + n).
+    for (decay, kept) in [
+        (0.9, [(0, 1.0 / 10.0), (1, 2.0 / 11.0), (2, 3.0 / 12.0)]),
+        (0.15, [(0, 0.1), (1, 0.15), (2, 0.15)]),
+        (0.0, [(0, 0.0), (1, 0.0), (2, 0.0)]),
+        // The two are equal at n = 80.
+        (0.9, [(79, 80.0 / 89.0), (80, 0.9), (5000, 0.9)]),
+    ] {
+        let mut average = networks[0].valid().network;
+        let mut expected = reference::tensors(&values(&average));
+        for (network, (steps, kept)) in networks[1..].iter().zip(kept) {
+            average = averaged(average, &network.network, decay, steps);
+            for (name, array) in values(&network.network) {
+                let mixed = expected[&name]
+                    .iter()
+                    .zip(array.data)
+                    .map(|(a, w)| kept * a + (1.0 - kept) * f64::from(w));
+                expected.insert(name, mixed.collect());
+            }
+            for (name, array) in values(&average) {
+                let difference = worst(&array.data, &expected[&name]);
+                assert!(difference <= 1e-6, "decay {decay}, {steps} steps: {name} differs by {difference}");
+            }
+        }
     }
 }

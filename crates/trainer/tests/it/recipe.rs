@@ -5,8 +5,8 @@ use std::sync::atomic::AtomicBool;
 use burn::tensor::Device;
 use elastic_data::{Augmentation, Loader};
 use elastic_space::random::Purpose;
-use elastic_space::{Sampling, Weights};
-use elastic_trainer::config::{Stage, SubnetCount, Training};
+use elastic_space::{Dimension, Sampling, Weights};
+use elastic_trainer::config::{BaseStage, Ema, LearningRate, Stage, SubnetCount, Training};
 use elastic_trainer::optimizer::{adamw, scaled};
 use elastic_trainer::run_folder::RunFolder;
 use elastic_trainer::step::{SoftTargets, StepRecipe};
@@ -14,7 +14,10 @@ use elastic_trainer::train::Start;
 use elastic_trainer::{Model, Supernet, checkpoint, parameters, schedule, step, train};
 
 use crate::step::named;
-use crate::support::{joint, model, only_stage, rich_stage, splits, stage, training, worst};
+use crate::support::{
+    base_stage, joint, model, only_stage, opening, progressive, rich_stage, space, splits, stage, training,
+    worst,
+};
 
 #[test]
 fn a_run_follows_its_recipe() {
@@ -37,6 +40,7 @@ fn a_run_follows_its_recipe() {
                 ..joint(rich_stage())
             },
         ),
+        ("averaged", Training { ema: Some(Ema { decay: 0.3 }), ..training() }),
     ] {
         let model = model(recipe);
         let (by_hand, run) = (by_hand(&model), trained(&model));
@@ -66,6 +70,7 @@ fn by_hand(model: &Model) -> Weights {
     let normalisation = model.data.normalisation();
     let mut loader = Loader::new(data, model.seed(), recipe.batch_size, recipe.augmentation, normalisation)
         .expect("a recipe that fits");
+    let mut average = parameters::collect(&shared.network);
     for number in 0..stage.steps {
         let mut rng = model.seed().generator(Purpose::Subnets, number);
         let mut subnets = match stage.sampling {
@@ -89,6 +94,36 @@ fn by_hand(model: &Model) -> Weights {
         }
         let rate = schedule::learning_rate(&stage.learning_rate, stage.steps, number);
         shared.network = optimizer.step(rate, shared.network, gradients);
+        let decay =
+            recipe.ema.map_or(0.0, |ema| ema.decay.min((1 + number) as f64 / (10 + number) as f64)) as f32;
+        for (name, array) in parameters::collect(&shared.network) {
+            let average = &mut average.get_mut(&name).expect("the same names").data;
+            average.iter_mut().zip(array.data).for_each(|(a, w)| *a = decay * *a + (1.0 - decay) * w);
+        }
     }
-    parameters::collect(&shared.network)
+    average
+}
+
+#[test]
+fn an_average_begins_anew_with_its_stage() {
+    // The base changes nothing, so the next stage is one step from w0 to w1: its average is young again, and
+    // keeps a tenth of w0 rather than 11 / 20, as it would after the ten steps of the base.
+    let still = LearningRate { peak: 1e-30, last: 0.0, warm_up_steps: 0 };
+    let base = BaseStage { learning_rate: still, ..base_stage(10) };
+    let plain = progressive(base, vec![opening(Dimension::Width, 1)]);
+    let weights = |ema| trained(&model(Training { ema, ..plain.clone() }));
+    let first =
+        parameters::collect(&Supernet::new(space(), model(training()).seed(), &Device::flex()).network);
+    let (after, averaged) = (weights(None), weights(Some(Ema { decay: 0.9 })));
+    // The last layers: the gradient of some others is noise about zero, of which Adam takes the sign.
+    for name in ["head.weight", "head.bias", "norm.weight", "norm.bias"] {
+        let pairs = first[name].data.iter().zip(&after[name].data);
+        let mixed: Vec<f32> = pairs.map(|(w0, w1)| 0.1 * w0 + 0.9 * w1).collect();
+        let difference = worst(&averaged[name].data, &mixed);
+        assert!(difference <= 1e-6, "{name} differs by {difference}");
+    }
+    assert!(
+        worst(&first["head.weight"].data, &after["head.weight"].data) > 1e-3,
+        "the stage changes something"
+    );
 }

@@ -1,6 +1,7 @@
 //! Whole runs, and what they leave on disk.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use elastic_data::{Augmentation, Splits};
@@ -50,6 +51,30 @@ pub(crate) fn run(
     train(model, splits(&model.space), folder, start, &stop, &mut |event| observe(&event, &stop))
 }
 
+/// All files of a folder and of the folders in it, by their paths in it.
+pub(crate) fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for entry in std::fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        let name = PathBuf::from(path.file_name().expect("a name"));
+        if path.is_dir() {
+            found.extend(files(&path).into_iter().map(|(below, bytes)| (name.join(below), bytes)));
+        } else {
+            found.insert(name, bytes(&path));
+        }
+    }
+    found
+}
+
+/// Puts files into a folder.
+pub(crate) fn put(files: &BTreeMap<PathBuf, Vec<u8>>, folder: &Path) {
+    for (path, bytes) in files {
+        let path = folder.join(path);
+        std::fs::create_dir_all(path.parent().expect("it lies in a folder")).expect("a folder");
+        std::fs::write(path, bytes).expect("a file");
+    }
+}
+
 pub(crate) fn run_until(
     model: &Model,
     folder: &RunFolder,
@@ -71,11 +96,11 @@ pub(crate) fn log(folder: &RunFolder) -> Vec<Record> {
     metrics::read(&folder.metrics()).expect("a log")
 }
 
-/// A log as far as it does not tell of times: what was evaluated, and the learning rates.
+/// A log as far as it does not tell of times: what was evaluated, losses and learning rates.
 pub(crate) fn without_times(records: &[Record]) -> Vec<String> {
     let text = |record: &Record| match record {
-        Record::Train { stage, step, learning_rate, gradient_norm, .. } => {
-            format!("train {stage} {step} {learning_rate:e} {gradient_norm:e}")
+        Record::Train { stage, step, loss, learning_rate, gradient_norm, .. } => {
+            format!("train {stage} {step} {loss:e} {learning_rate:e} {gradient_norm:e}")
         }
         Record::Validation { .. } => format!("{record:?}"),
     };

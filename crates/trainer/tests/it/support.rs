@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use elastic_data::{Augmentation, Batch, DataConfig, Images, Splits};
-use elastic_space::choices::{DepthChoices, DropPolicy, Granularity, WidthChoices};
+use elastic_space::choices::{DepthChoices, DropPolicy, Granularity, TransformKind, WidthChoices};
 use elastic_space::random::Purpose;
 use elastic_space::sampling::Mixed;
 use elastic_space::vit::{Pooling, VitSpace};
-use elastic_space::{Array, Sampling, SearchSpace, Seed, Subnet, Weights};
+use elastic_space::{Array, Dimension, Sampling, SearchSpace, Seed, Subnet, Weights};
 use elastic_trainer::config::{
-    Distillation, LearningRate, Optimizer, Reduce, SCHEMA, Scheme, Stage, SubnetCount, Teacher, Training,
+    BaseStage, Distillation, LearningRate, Optimizer, Progressive, Reduce, SCHEMA, Scheme, Stage,
+    SubnetCount, Teacher, Training,
 };
 use elastic_trainer::supernet::Network;
 use elastic_trainer::{Model, Supernet, parameters};
@@ -18,6 +19,8 @@ use rand::Rng;
 
 pub(crate) const POOLINGS: [Pooling; 2] = [Pooling::ClassToken, Pooling::Mean];
 pub(crate) const DROPS: [DropPolicy; 2] = [DropPolicy::Prefix, DropPolicy::Any];
+pub(crate) const KINDS: [TransformKind; 3] =
+    [TransformKind::Identity, TransformKind::Linear, TransformKind::Nonlinear];
 pub(crate) const GRANULARITIES: [Granularity; 3] =
     [Granularity::Layer, Granularity::Network, Granularity::Stage];
 
@@ -37,6 +40,12 @@ pub(crate) fn vit_space(pooling: Pooling, drop: DropPolicy, per: Granularity) ->
         stages: vec![1, 2],
         transforms: BTreeMap::new(),
     }
+}
+
+/// The same space with a kind of transform in every dimension that has some.
+pub(crate) fn transformed(vit: VitSpace, kind: TransformKind) -> SearchSpace {
+    let transforms = [Dimension::Width, Dimension::Heads, Dimension::Embedding].map(|d| (d, kind)).into();
+    SearchSpace::Vit(VitSpace { transforms, ..vit })
 }
 
 pub(crate) fn space() -> SearchSpace {
@@ -100,6 +109,23 @@ pub(crate) fn joint(stage: Stage) -> Training {
         evaluate_images: 8,
         checkpoint_every: 2,
     }
+}
+
+/// The largest network alone for some steps.
+pub(crate) fn base_stage(steps: u64) -> BaseStage {
+    BaseStage { steps, learning_rate: stage().learning_rate, patience: None, distillation: None }
+}
+
+/// A stage that opens a dimension for some steps; each step trains the smallest subnet.
+pub(crate) fn opening(dimension: Dimension, steps: u64) -> Stage {
+    let fixed = vec!["smallest".into()];
+    let sampling = Sampling::Mixed(Mixed { fixed, rest: Box::new(Sampling::Random) });
+    Stage { open: Some(dimension), steps, sampling, ..stage() }
+}
+
+/// [`training`] with one stage after the other.
+pub(crate) fn progressive(base: BaseStage, stages: Vec<Stage>) -> Training {
+    Training { scheme: Scheme::Progressive(Progressive { base: Some(base), stages }), ..training() }
 }
 
 /// The one stage of a joint scheme.

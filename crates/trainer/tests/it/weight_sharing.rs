@@ -11,7 +11,8 @@ use proptest::prelude::*;
 
 use crate::reference;
 use crate::support::{
-    self, DROPS, GRANULARITIES, POOLINGS, draw, images, origins, supernet, vit_space, worst,
+    self, DROPS, GRANULARITIES, KINDS, POOLINGS, draw, images, origins, supernet, transformed, vit_space,
+    worst,
 };
 
 /// A supernet that is exactly one network: every dimension has one choice, layer by layer the
@@ -24,6 +25,7 @@ fn standalone(space: &VitSpace, subnet: &VitSubnet, weights: &Weights) -> (Super
             depth: DepthChoices { choices: vec![layers.len()], drop: DropPolicy::Prefix },
             heads: one(layers[0].heads),
             mlp_width: one(layers[0].mlp_width),
+            stages: Vec::new(),
             ..space.clone()
         })
     };
@@ -56,7 +58,9 @@ fn a_subnet_is_its_standalone_network() {
     for pooling in POOLINGS {
         for (drop, per) in DROPS.into_iter().flat_map(|drop| GRANULARITIES.map(|per| (drop, per))) {
             let vit = vit_space(pooling, drop, per);
-            let space = SearchSpace::Vit(vit.clone());
+            // Another kind of transform for each, and another for each granularity.
+            let number = subnets as usize / 8;
+            let space = transformed(vit.clone(), KINDS[(number + number / 3) % 3]);
             let shared = supernet(space.clone(), 5, &Device::flex());
             let images = images(&space, 3, 8);
             let random = draw(&space, 6, 21 + subnets);
@@ -142,9 +146,11 @@ fn any_space() -> impl Strategy<Value = SearchSpace> {
     let width = |most| (ascending(most), prop::sample::select(&GRANULARITIES));
     (policies, 1_usize..4, ascending(9), ascending(4), width(3), width(9)).prop_map(
         |((pooling, drop), head_dim, embed_dim, depth, (heads, per_heads), (mlp, per_mlp))| {
+            let layers = depth[depth.len() - 1];
             SearchSpace::Vit(VitSpace {
                 head_dim,
                 embed_dim,
+                stages: if layers > 1 { vec![1, layers - 1] } else { vec![1] },
                 depth: DepthChoices { choices: depth, drop },
                 heads: WidthChoices { choices: heads, per: per_heads },
                 mlp_width: WidthChoices { choices: mlp, per: per_mlp },

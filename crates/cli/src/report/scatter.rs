@@ -1,0 +1,177 @@
+//! Accuracy against MACs: what each size of network is worth.
+
+use elastic_space::budget::Quantity;
+use elastic_trainer::health::{Health, SubnetHealth};
+use maud::{Markup, html};
+
+use super::RunReport;
+use super::chart::{AREA, Axis, Frame, decimal, mark, path, percent, px, width};
+use super::curves::names;
+
+/// The place of a text: left, top, right, bottom.
+type Area = [f64; 4];
+
+/// All subnets of the last evaluation.
+pub(super) fn chart(report: &RunReport, health: &Health) -> Markup {
+    let subnets: Vec<&SubnetHealth> = health.subnets().collect();
+    let largest = subnets.iter().map(|subnet| subnet.cost.macs).max().unwrap_or(0);
+    let (unit, label) = unit(largest);
+    let macs = |subnet: &SubnetHealth| subnet.cost.macs as f64 / unit;
+    let frame = Frame {
+        x: Axis::around(subnets.iter().map(|subnet| macs(subnet)), &format!("{label} of one input"), decimal),
+        y: Axis::around(subnets.iter().map(|subnet| subnet.accuracy), "validation accuracy", percent),
+    };
+    let place = |subnet: &SubnetHealth| frame.at(macs(subnet), subnet.accuracy);
+    let front: Vec<&SubnetHealth> = pareto_front(&subnets);
+    let order = names(report);
+    let series = |name: &str| order.iter().position(|known| known == name).unwrap_or(0);
+    let marks: Vec<(f64, f64)> = subnets.iter().map(|subnet| place(subnet)).collect();
+    let on_front: Vec<&str> = front.iter().map(|subnet| subnet.name.as_str()).collect();
+    let summary = format!(
+        "validation accuracy against MACs of {} subnets; on the Pareto front, from small to large: {}",
+        subnets.len(),
+        on_front.join(", ")
+    );
+    let line = stairs(&front.iter().map(|subnet| place(subnet)).collect::<Vec<_>>());
+    let mut taken: Vec<Area> = marks.iter().map(|(x, y)| [x - 4.0, y - 4.0, x + 4.0, y + 4.0]).collect();
+    taken.extend(line.windows(2).map(|ends| segment(ends[0], ends[1])));
+    let content = html! {
+        polyline.front points=(path(&line)) {}
+        @for subnet in &health.random {
+            @let (x, y) = place(subnet);
+            circle.random cx=(px(x)) cy=(px(y)) r="4" { title { (describe(subnet)) } }
+        }
+        @for subnet in &health.named {
+            (mark(series(&subnet.name), place(subnet), &describe(subnet)))
+        }
+        @for subnet in &health.named {
+            @if let Some([left, _, _, bottom]) = free(place(subnet), width(&subnet.name), &mut taken) {
+                text.point-name x=(px(left)) y=(px(bottom - 3.0)) { (subnet.name) }
+            }
+        }
+    };
+    html! {
+        (frame.draw(&summary, &html! {}, &content))
+        ul.legend {
+            li { svg viewBox="0 0 30 12" aria-hidden="true" { line.front x1="0" x2="30" y1="6" y2="6" {} } "Pareto front: no other subnet judged is better and no larger" }
+            @if !health.random.is_empty() {
+                li { svg viewBox="0 0 30 12" aria-hidden="true" { circle.random cx="15" cy="6" r="4" {} } "random subnet" }
+            }
+        }
+    }
+}
+
+fn describe(subnet: &SubnetHealth) -> String {
+    format!(
+        "{}: {}, {}, {}; {}",
+        subnet.name,
+        crate::table::percent(subnet.accuracy),
+        Quantity::Macs.format(subnet.cost.macs as f64),
+        Quantity::Params.format(subnet.cost.params as f64),
+        subnet.subnet
+    )
+}
+
+/// What MACs are counted in.
+fn unit(largest: u64) -> (f64, &'static str) {
+    match largest {
+        1_000_000_000.. => (1e9, "GMACs"),
+        1_000_000.. => (1e6, "MMACs"),
+        1_000.. => (1e3, "kMACs"),
+        _ => (1.0, "MACs"),
+    }
+}
+
+/// The subnets to which no other is at least as good in accuracy and MACs and better in one; from small to
+/// large. Of equal ones the first.
+fn pareto_front<'a>(subnets: &[&'a SubnetHealth]) -> Vec<&'a SubnetHealth> {
+    let mut order = subnets.to_vec();
+    order.sort_by(|a, b| a.cost.macs.cmp(&b.cost.macs).then(b.accuracy.total_cmp(&a.accuracy)));
+    let mut front: Vec<&SubnetHealth> = Vec::new();
+    for subnet in order {
+        if front.last().is_none_or(|last| subnet.accuracy > last.accuracy) {
+            front.push(subnet);
+        }
+    }
+    front
+}
+
+/// A line with corners through points from left to right: what is reached with so many MACs at most.
+fn stairs(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+    let mut line: Vec<(f64, f64)> = points.first().copied().into_iter().collect();
+    for pair in points.windows(2) {
+        line.extend([(pair[1].0, pair[0].1), pair[1]]);
+    }
+    line
+}
+
+/// What a level or upright line takes.
+fn segment(a: (f64, f64), b: (f64, f64)) -> Area {
+    [a.0.min(b.0) - 1.0, a.1.min(b.1) - 1.0, a.0.max(b.0) + 1.0, a.1.max(b.1) + 1.0]
+}
+
+/// A place beside a point for a text of some width that nothing takes yet; takes it.
+fn free((x, y): (f64, f64), width: f64, taken: &mut Vec<Area>) -> Option<Area> {
+    let [left, top, right, bottom] = AREA;
+    let lines = [-6.5, -19.0, 6.0, -31.0, 18.0];
+    let places = [x + 8.0, x - 8.0 - width, x - width / 2.0]
+        .into_iter()
+        .flat_map(|left| lines.map(|line| [left, y + line, left + width, y + line + 13.0]));
+    let inside = |a: &Area| a[0] >= left && a[1] >= top && a[2] <= right && a[3] <= bottom;
+    let overlap = |a: &Area, b: &Area| a[0] < b[2] && b[0] < a[2] && a[1] < b[3] && b[1] < a[3];
+    let place = places.into_iter().find(|a| inside(a) && !taken.iter().any(|b| overlap(a, b)))?;
+    taken.push(place);
+    Some(place)
+}
+
+#[cfg(test)]
+mod tests {
+    use elastic_space::Cost;
+    use elastic_space::vit::VitSubnet;
+
+    use super::*;
+
+    #[test]
+    fn pareto_front_by_hand() {
+        for (points, expected) in [
+            (vec![], vec![]),
+            (vec![(5, 0.5)], vec![0]),
+            (vec![(5, 0.5), (5, 0.6), (5, 0.6)], vec![1]),
+            (vec![(9, 0.9), (1, 0.1), (5, 0.5)], vec![1, 2, 0]),
+            // The second is larger than the first and no better, the fourth larger and worse.
+            (vec![(1, 0.4), (2, 0.4), (3, 0.7), (4, 0.6), (6, 0.8)], vec![0, 2, 4]),
+            (vec![(4, 0.9), (8, 0.1)], vec![0]),
+        ] {
+            let subnet = |(i, &(macs, accuracy)): (usize, &(u64, f64))| SubnetHealth {
+                name: i.to_string(),
+                subnet: elastic_space::Subnet::Vit(VitSubnet { embed_dim: 8, layers: Vec::new() }),
+                cost: Cost { params: 1, macs },
+                accuracy,
+                collapsed: false,
+            };
+            let subnets: Vec<SubnetHealth> = points.iter().enumerate().map(subnet).collect();
+            let front = pareto_front(&subnets.iter().collect::<Vec<_>>());
+            let names: Vec<usize> =
+                front.iter().map(|subnet| subnet.name.parse().expect("a number")).collect();
+            assert_eq!(names, expected, "{points:?}");
+        }
+    }
+
+    #[test]
+    fn a_front_is_drawn_with_corners() {
+        assert_eq!(stairs(&[]), []);
+        assert_eq!(stairs(&[(1.0, 9.0)]), [(1.0, 9.0)]);
+        assert_eq!(stairs(&[(1.0, 9.0), (4.0, 3.0)]), [(1.0, 9.0), (4.0, 9.0), (4.0, 3.0)]);
+    }
+
+    #[test]
+    fn labels_do_not_overlap() {
+        let mut taken = Vec::new();
+        let first = free((300.0, 100.0), 40.0, &mut taken).expect("all is free");
+        assert_eq!(first, [308.0, 93.5, 348.0, 106.5]);
+        let second = free((302.0, 100.0), 40.0, &mut taken).expect("other lines are free");
+        assert!(second[3] <= first[1] || second[1] >= first[3] || second[2] <= first[0], "{second:?}");
+        let edge = free((AREA[2], 200.0), 40.0, &mut taken).expect("the left is free");
+        assert!(edge[2] <= AREA[2], "{edge:?}");
+    }
+}
