@@ -1,14 +1,13 @@
 //! Supernets and training states as safetensors files.
 //!
 //! Both hold the parameters under their field names. A training state also holds the optimizer's
-//! state, so that a run goes on from it bit for bit.
+//! state, so that a run goes on from it bit for bit; equal states are equal files.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use burn::module::Module;
-use burn::optim::ModuleOptimizer;
-use burn::tensor::{Bytes, Device};
+use burn::tensor::Device;
 use elastic_space::file::{self, ReadError, WriteError};
 use elastic_space::search_space::InvalidSpace;
 use elastic_space::{Array, Dimension, SearchSpace, Weights};
@@ -18,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::config::Model;
-use crate::optimizer::adamw;
+use crate::optimizer::{AdamW, StateError, adamw};
 use crate::parameters::{self, FitError};
 use crate::supernet::{Network, Supernet};
 
@@ -36,9 +35,6 @@ pub enum SaveError {
     /// The file could not be written.
     #[error(transparent)]
     Write(#[from] WriteError),
-    /// The optimizer's state could not be encoded.
-    #[error("encode the optimizer's state: {0}")]
-    Optimizer(String),
     /// The tensors could not be encoded.
     #[error("encode tensors: {0}")]
     Encode(#[from] SafeTensorError),
@@ -83,12 +79,12 @@ pub enum LoadError {
         source: FitError,
     },
     /// The optimizer's state cannot be decoded.
-    #[error("read {}: the optimizer's state is damaged: {reason}; begin the run anew with another --out", path.display())]
+    #[error("read {}: the optimizer's state is damaged: {source}; begin the run anew with another --out", path.display())]
     Optimizer {
         /// The file.
         path: PathBuf,
-        /// What burn said.
-        reason: String,
+        /// The cause.
+        source: StateError,
     },
 }
 
@@ -159,7 +155,7 @@ pub struct TrainingState {
     /// The averaged weights, where the recipe has them.
     pub average: Option<Network>,
     /// The optimizer with its moments.
-    pub optimizer: ModuleOptimizer,
+    pub optimizer: AdamW,
 }
 
 /// Writes a supernet for inference.
@@ -202,7 +198,7 @@ pub fn load_supernet(path: &Path) -> Result<LoadedSupernet, LoadError> {
 ///
 /// [`SaveError`] with the path; what stood there before is unharmed.
 pub fn save_state(path: &Path, state: &TrainingState) -> Result<(), SaveError> {
-    let moments = state.optimizer.into_bytes().map_err(|error| SaveError::Optimizer(error.to_string()))?;
+    let moments = state.optimizer.into_bytes()?;
     let header = StateHeader {
         schema: STATE_SCHEMA.to_owned(),
         progress: state.progress.clone(),
@@ -240,11 +236,10 @@ pub fn load_state(path: &Path, device: &Device) -> Result<TrainingState, LoadErr
             Some(parameters::replace(supernet.network.valid(), &averaged).map_err(fit)?)
         }
     };
-    let damaged = |reason: String| LoadError::Optimizer { path: path.to_owned(), reason };
-    let moments = tensors.tensor(OPTIMIZER_TENSOR).map_err(|error| damaged(error.to_string()))?;
-    let optimizer = adamw(&model.training.optimizer, &supernet.network)
-        .from_bytes(Bytes::from_bytes_vec(moments.data().to_vec()))
-        .map_err(|error| damaged(error.to_string()))?;
+    let damaged = |source: StateError| LoadError::Optimizer { path: path.to_owned(), source };
+    let moments = tensors.tensor(OPTIMIZER_TENSOR).map_err(|error| damaged(error.into()))?;
+    let optimizer = adamw(&model.training.optimizer, &supernet.network);
+    let optimizer = optimizer.from_bytes(moments.data()).map_err(damaged)?;
     Ok(TrainingState { progress, model, supernet, average, optimizer })
 }
 

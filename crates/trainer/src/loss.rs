@@ -2,6 +2,7 @@
 
 use burn::tensor::{Device, Tensor, TensorData, activation};
 use elastic_data::Batch;
+use elastic_space::Array;
 
 /// The targets of a batch: its smoothed labels, and where its images are mixed, the mixture of both
 /// images' smoothed labels with the images' shares.
@@ -10,13 +11,19 @@ use elastic_data::Batch;
 ///
 /// - output: `[batch, classes]`; each row sums to 1
 pub fn targets(batch: &Batch, classes: usize, smoothing: f64, device: &Device) -> Tensor<2> {
-    let mut values = smoothed_values(&batch.labels, classes, smoothing);
+    let Array { shape, data } = target_values(batch, classes, smoothing);
+    Tensor::from_data(TensorData::new(data, shape), device)
+}
+
+/// The values of [`targets`].
+pub(crate) fn target_values(batch: &Batch, classes: usize, smoothing: f64) -> Array {
+    let mut data = smoothed_values(&batch.labels, classes, smoothing);
     if let Some(mixed) = &batch.mixed {
         let share = mixed.share as f32;
         let partners = smoothed_values(&mixed.labels, classes, smoothing);
-        values.iter_mut().zip(partners).for_each(|(own, other)| *own = share * *own + (1.0 - share) * other);
+        data.iter_mut().zip(partners).for_each(|(own, other)| *own = share * *own + (1.0 - share) * other);
     }
-    Tensor::from_data(TensorData::new(values, [batch.labels.len(), classes]), device)
+    Array { shape: vec![batch.labels.len(), classes], data }
 }
 
 /// The targets of labels with smoothing: each class has `smoothing / classes`, the right one the

@@ -1,6 +1,6 @@
 //! Parameters of a module as named arrays, and back.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::tensor::{Device, Tensor, TensorData};
@@ -116,6 +116,13 @@ pub fn with_stable_ids<M: Module>(module: M) -> M {
     module.map(&mut Renamer { path: Path::default() })
 }
 
+/// The identity of each parameter, by its name.
+pub(crate) fn ids<M: Module>(module: &M) -> BTreeMap<String, ParamId> {
+    let mut finder = IdFinder { path: Path::default(), ids: BTreeMap::new() };
+    module.visit(&mut finder);
+    finder.ids
+}
+
 /// The identities of the parameters that weight decay applies to: matrices, but not tables of tokens
 /// or positions.
 pub fn decayed<M: Module>(module: &M) -> Vec<ParamId> {
@@ -227,5 +234,24 @@ impl ModuleVisitor for DecayFinder {
         if self.path.name().ends_with(".weight") && D >= 2 {
             self.ids.push(param.id);
         }
+    }
+}
+
+struct IdFinder {
+    path: Path,
+    ids: BTreeMap<String, ParamId>,
+}
+
+impl ModuleVisitor for IdFinder {
+    fn enter_module(&mut self, name: &str, _container: &str) {
+        self.path.enter(name);
+    }
+
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.path.exit();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        self.ids.insert(self.path.name(), param.id);
     }
 }

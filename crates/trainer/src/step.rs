@@ -1,14 +1,19 @@
 //! One training step: m subnets on the same batch, one update (method row C4).
 
+use std::ops::Range;
+
+use burn::module::Module;
 use burn::optim::{GradientsAccumulator, GradientsParams};
-use burn::tensor::{Device, Tensor, TensorData, activation};
+use burn::tensor::{Device, Tensor, TensorData};
 use elastic_data::Batch;
 use elastic_space::{Array, Subnet};
+use rayon::prelude::*;
 use thiserror::Error;
 
 use crate::config::Reduce;
-use crate::loss::{cross_entropy, targets};
+use crate::loss::{cross_entropy, target_values};
 use crate::supernet::Supernet;
+use crate::{ops, optimizer};
 
 /// How the losses of a step are made and become one gradient.
 #[derive(Debug, Clone, PartialEq)]
@@ -60,8 +65,11 @@ pub struct NotFinite {
 
 /// The gradient of a batch over several subnets.
 ///
-/// Subnets run one after the other and their gradients are added, so the memory for activations is
-/// that of the largest subnet, however many there are.
+/// The batch is cut into shards which go through all subnets independently, on all threads: so the operations of a
+/// small network, too short to be shared out one by one, keep every core busy. Within a shard the subnets
+/// run one after the other and their gradients are added, so the memory for activations is that of the largest
+/// subnet, however many there are. The cuts follow from the batch alone and the shards' gradients are added in their
+/// order, so the result does not depend on the number of threads.
 ///
 /// # Errors
 ///
@@ -73,38 +81,188 @@ pub fn gradients(
     recipe: &StepRecipe,
     device: &Device,
 ) -> Result<StepGradients, NotFinite> {
-    let shape = [batch.labels.len()].into_iter().chain(supernet.space.input()).collect::<Vec<_>>();
-    let images: Tensor<4> = Tensor::from_data(TensorData::new(batch.images.clone(), shape), device);
-    let labels = targets(batch, supernet.space.classes(), recipe.label_smoothing, device);
-    let share = match recipe.reduce {
-        Reduce::Sum => 1.0,
-        Reduce::Mean => 1.0 / subnets.len() as f64,
-    };
-    // Cross-entropy is linear in its targets, so the mixture of both losses is one loss.
-    let mixed = |soft: Tensor<2>, weight: f64| labels.clone() * (1.0 - weight) + soft * weight;
-    let mut targets = match &recipe.soft_targets {
-        SoftTargets::None | SoftTargets::InPlace { .. } => labels.clone(),
-        SoftTargets::Given { weight, probabilities } => mixed(tensor(probabilities, device), *weight),
-    };
-    let mut accumulator = GradientsAccumulator::new();
-    let mut losses = Vec::with_capacity(subnets.len());
-    for (index, subnet) in subnets.iter().enumerate() {
-        let logits = supernet.forward(images.clone(), subnet);
-        let loss = cross_entropy(logits.clone(), targets.clone());
-        if let (0, SoftTargets::InPlace { weight }) = (index, &recipe.soft_targets) {
-            targets = mixed(activation::softmax(logits.detach(), 1), *weight);
-        }
-        let value = f64::from(loss.clone().into_scalar::<f32>());
-        if !value.is_finite() {
-            return Err(NotFinite { subnet: subnet.to_string(), loss: value });
-        }
-        losses.push(value);
-        let gradients = (loss * share).backward();
-        accumulator.accumulate(&supernet.network, GradientsParams::from_grads(gradients, &supernet.network));
+    let targets = target_values(batch, supernet.space.classes(), recipe.label_smoothing);
+    let step = Step { supernet, batch, targets: &targets, subnets, recipe, device };
+    let shards: Vec<StepGradients> =
+        shards(batch.labels.len()).into_par_iter().map(|images| step.shard(images)).collect();
+    let mut losses = vec![0.0; subnets.len()];
+    let mut gradients = None;
+    for shard in shards {
+        losses.iter_mut().zip(shard.losses).for_each(|(sum, loss)| *sum += loss);
+        gradients = Some(match gradients {
+            None => shard.gradients,
+            Some(sum) => optimizer::added(sum, shard.gradients, &supernet.network),
+        });
     }
-    Ok(StepGradients { losses, gradients: accumulator.grads() })
+    match subnets.iter().zip(&losses).find(|(_, loss)| !loss.is_finite()) {
+        Some((subnet, &loss)) => Err(NotFinite { subnet: subnet.to_string(), loss }),
+        None => Ok(StepGradients { losses, gradients: gradients.expect("a batch has a shard") }),
+    }
 }
 
-fn tensor(array: &Array, device: &Device) -> Tensor<2> {
-    Tensor::from_data(TensorData::new(array.data.clone(), array.shape.clone()), device)
+/// The cuts of a batch: shards of equal size, or a smaller one at the end.
+///
+/// As many as keep two cores busy, and more only where each still has many images: a shard holds a gradient of
+/// its own, and short matrix products are slow.
+fn shards(images: usize) -> Vec<Range<usize>> {
+    let count = match images {
+        0..64 => 1,
+        64..256 => 2,
+        _ => 4,
+    };
+    let size = images.div_ceil(count);
+    (0..count).map(|shard| (shard * size).min(images)..((shard + 1) * size).min(images)).collect()
+}
+
+/// What all shards of a step share.
+struct Step<'a> {
+    supernet: &'a Supernet,
+    batch: &'a Batch,
+    /// `[batch, classes]`
+    targets: &'a Array,
+    subnets: &'a [Subnet],
+    recipe: &'a StepRecipe,
+    device: &'a Device,
+}
+
+impl Step<'_> {
+    /// What some images of the batch add to its losses and to its gradient.
+    fn shard(&self, images: Range<usize>) -> StepGradients {
+        let Self { supernet, batch, targets, subnets, recipe, device } = *self;
+        // Leaves of its own, which share the weights' memory: the shards' graphs have nothing in common.
+        let network = supernet.network.clone().fork(device);
+        let shard_share = images.len() as f64 / batch.labels.len() as f64;
+        let share = match recipe.reduce {
+            Reduce::Sum => shard_share,
+            Reduce::Mean => shard_share / subnets.len() as f64,
+        };
+        let labels: Tensor<2> = rows(targets, &images, device);
+        // Cross-entropy is linear in its targets, so the mixture of both losses is one loss.
+        let mixed = |soft: Tensor<2>, weight: f64| labels.clone() * (1.0 - weight) + soft * weight;
+        let mut targets = match &recipe.soft_targets {
+            SoftTargets::None | SoftTargets::InPlace { .. } => labels.clone(),
+            SoftTargets::Given { weight, probabilities } => {
+                mixed(rows(probabilities, &images, device), *weight)
+            }
+        };
+        let values = batch.images.len() / batch.labels.len();
+        let shape = [images.len()].into_iter().chain(supernet.space.input()).collect::<Vec<_>>();
+        let images = batch.images[images.start * values..images.end * values].to_vec();
+        let images: Tensor<4> = Tensor::from_data(TensorData::new(images, shape), device);
+        let mut accumulator = GradientsAccumulator::new();
+        let mut losses = Vec::with_capacity(subnets.len());
+        for (index, subnet) in subnets.iter().enumerate() {
+            let logits = network.forward(images.clone(), subnet);
+            let loss = cross_entropy(logits.clone(), targets.clone());
+            if let (0, SoftTargets::InPlace { weight }) = (index, &recipe.soft_targets) {
+                targets = mixed(ops::softmax(logits.detach(), 1.0), *weight);
+            }
+            losses.push(f64::from(loss.clone().into_scalar::<f32>()) * shard_share);
+            let gradients = (loss * share).backward();
+            accumulator.accumulate(&network, GradientsParams::from_grads(gradients, &network));
+        }
+        StepGradients { losses, gradients: accumulator.grads() }
+    }
+}
+
+/// Some rows of an array, `[rows, columns]`.
+fn rows(array: &Array, rows: &Range<usize>, device: &Device) -> Tensor<2> {
+    let columns = array.shape[1];
+    let values = array.data[rows.start * columns..rows.end * columns].to_vec();
+    Tensor::from_data(TensorData::new(values, [rows.len(), columns]), device)
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::module::{ModuleVisitor, Param};
+    use elastic_space::Seed;
+    use elastic_space::random::Purpose;
+    use rand::Rng;
+
+    use super::*;
+    use crate::config::Model;
+
+    /// The gradients of all parameters in the order of the network.
+    struct InOrder<'a> {
+        gradients: &'a GradientsParams,
+        found: Vec<Vec<f32>>,
+    }
+
+    impl ModuleVisitor for InOrder<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let gradient = self.gradients.get::<D>(param.id).expect("every parameter is reached");
+            self.found.push(gradient.into_data().try_to_vec().expect("32-bit floats"));
+        }
+    }
+
+    fn model() -> Model {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/vit-fashion.yaml");
+        Model::read(path.as_ref()).expect("a model file")
+    }
+
+    fn batch(model: &Model, images: usize) -> Batch {
+        let mut rng = Seed(3).generator(Purpose::Init, 0);
+        let [channels, height, width] = model.space.input();
+        let values = images * channels * height * width;
+        Batch {
+            shape: [images, channels, height, width],
+            images: (0..values).map(|_| rng.random_range(-1.0..1.0)).collect(),
+            labels: (0..images).map(|image| (image % model.space.classes()) as u8).collect(),
+            mixed: None,
+        }
+    }
+
+    #[test]
+    fn shards_cover_the_batch() {
+        for (images, expected) in [
+            (1, &[0, 1][..]),
+            (63, &[0, 63]),
+            (64, &[0, 32, 64]),
+            (97, &[0, 49, 97]),
+            (1001, &[0, 251, 502, 753, 1001]),
+        ] {
+            let expected: Vec<_> = expected.windows(2).map(|cuts| cuts[0]..cuts[1]).collect();
+            assert_eq!(shards(images), expected, "{images} images");
+        }
+    }
+
+    #[test]
+    fn shards_add_up_to_the_batch_on_any_number_of_threads() {
+        let (model, device) = (model(), Device::flex().autodiff());
+        let supernet = Supernet::new(model.space.clone(), model.seed(), &device);
+        let batch = batch(&model, 70);
+        let subnets = [model.space.largest(), model.space.smallest()];
+        let soft_targets = SoftTargets::InPlace { weight: 0.5 };
+        let recipe = StepRecipe { reduce: Reduce::Mean, label_smoothing: 0.1, soft_targets };
+        let values = |gradients: &GradientsParams| {
+            let mut visitor = InOrder { gradients, found: Vec::new() };
+            supernet.network.visit(&mut visitor);
+            visitor.found
+        };
+        let targets = target_values(&batch, model.space.classes(), recipe.label_smoothing);
+        let (targets, subnets) = (&targets, &subnets[..]);
+        let step =
+            Step { supernet: &supernet, batch: &batch, targets, subnets, recipe: &recipe, device: &device };
+        let whole = step.shard(0..70);
+        let expected = values(&whole.gradients);
+        let on = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
+            let result = pool.install(|| gradients(&supernet, &batch, subnets, &recipe, &device));
+            let result = result.expect("finite losses");
+            (values(&result.gradients), result.losses)
+        };
+        let (found, losses) = on(1);
+        for (loss, expected) in losses.iter().zip(&whole.losses) {
+            assert!((loss - expected).abs() < 1e-6, "{loss}, expected {expected}");
+        }
+        assert_eq!(found.len(), expected.len());
+        for (index, (found, expected)) in found.iter().zip(&expected).enumerate() {
+            let worst = found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            let highest = expected.iter().fold(1e-3_f32, |highest, value| highest.max(value.abs()));
+            assert!(worst < 1e-5 * highest, "parameter {index} differs by {worst}, of {highest}");
+        }
+        for threads in [2, 3] {
+            assert_eq!(on(threads), (found.clone(), losses.clone()), "{threads} threads");
+        }
+    }
 }

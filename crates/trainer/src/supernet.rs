@@ -26,6 +26,20 @@ pub enum Network {
     Vit(Vit),
 }
 
+impl Network {
+    /// The logits of a subnet.
+    ///
+    /// # Shapes
+    ///
+    /// - images: `[batch, channels, height, width]`
+    /// - output: `[batch, classes]`
+    pub fn forward(&self, images: Tensor<4>, subnet: &Subnet) -> Tensor<2> {
+        match (self, subnet) {
+            (Network::Vit(vit), Subnet::Vit(subnet)) => vit.forward(images, subnet),
+        }
+    }
+}
+
 impl Supernet {
     /// A supernet with random weights.
     pub fn new(space: SearchSpace, seed: Seed, device: &Device) -> Self {
@@ -53,9 +67,7 @@ impl Supernet {
     /// - images: `[batch, channels, height, width]`
     /// - output: `[batch, classes]`
     pub fn forward(&self, images: Tensor<4>, subnet: &Subnet) -> Tensor<2> {
-        match (&self.network, subnet) {
-            (Network::Vit(vit), Subnet::Vit(subnet)) => vit.forward(images, subnet),
-        }
+        self.network.forward(images, subnet)
     }
 
     /// The logits of a subnet for plain data, without gradients.

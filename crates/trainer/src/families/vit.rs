@@ -7,7 +7,7 @@ use elastic_space::{Array, Dimension, Weights};
 use rand::Rng;
 
 use crate::layers::{ElasticLayerNorm, ElasticLinear, ElasticQkv, Transforms};
-use crate::ops;
+use crate::ops::{self, AttentionShape};
 use crate::parameters::{array, param, small_normal};
 
 /// A vision transformer of a space's largest sizes.
@@ -225,13 +225,9 @@ impl Attention {
     /// - output: `[batch * tokens, embed]`
     fn forward(&self, x: Tensor<2>, heads: usize, batch: usize, head_dim: usize) -> Tensor<2> {
         let [rows, embed] = x.dims();
-        let (tokens, inner) = (rows / batch, heads * head_dim);
-        let qkv = self.qkv.forward(x, inner).reshape([batch, tokens, 3 * heads, head_dim]).swap_dims(1, 2);
-        let part = |index: usize| qkv.clone().narrow(1, index * heads, heads);
-        let scale = (head_dim as f32).sqrt().recip();
-        let scores = part(0).matmul(part(1).swap_dims(2, 3));
-        let context = ops::softmax(scores, scale).matmul(part(2));
-        self.proj.forward(context.swap_dims(1, 2).reshape([rows, inner]), embed)
+        let shape = AttentionShape { tokens: rows / batch, heads, head_dim };
+        let qkv = self.qkv.forward(x, heads * head_dim);
+        self.proj.forward(ops::attention(qkv, shape), embed)
     }
 }
 

@@ -8,7 +8,7 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, unary};
 use burn::backend::tensor::FloatTensor;
 
-use super::FusedOps;
+use super::{AttentionShape, FusedOps};
 
 #[derive(Debug)]
 struct Gelu;
@@ -18,6 +18,9 @@ struct Softmax;
 
 #[derive(Debug)]
 struct LayerNorm;
+
+#[derive(Debug)]
+struct Attention;
 
 impl<B: FusedOps> Backward<B, 1> for Gelu {
     /// The input.
@@ -36,6 +39,19 @@ impl<B: FusedOps> Backward<B, 1> for Softmax {
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
         let (y, scale) = ops.state;
         unary::<B, _>(ops.parents, ops.node, grads, |gradient| B::fused_softmax_backward(y, gradient, scale));
+    }
+}
+
+impl<B: FusedOps> Backward<B, 1> for Attention {
+    /// The queries, keys and values, and how they are read.
+    type State = (NodeId, AttentionShape);
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, checkpointer: &mut Checkpointer) {
+        let (qkv, shape) = ops.state;
+        let qkv = checkpointer.retrieve_node_output(qkv);
+        unary::<B, _>(ops.parents, ops.node, grads, |gradient| {
+            B::fused_attention_backward(qkv, gradient, shape)
+        });
     }
 }
 
@@ -95,6 +111,16 @@ impl<B: FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
                 let (x, gamma, beta) = (x.into_primitive(), gamma.into_primitive(), beta.into_primitive());
                 prep.finish(B::fused_layer_norm(x, gamma, beta, epsilon))
             }
+        }
+    }
+
+    fn fused_attention(qkv: FloatTensor<Self>, shape: AttentionShape) -> FloatTensor<Self> {
+        match Attention.prepare::<C>([qkv.node()]).compute_bound().stateful() {
+            OpsKind::Tracked(mut prep) => {
+                let state = (prep.checkpoint(&qkv), shape);
+                prep.finish(state, B::fused_attention(qkv.into_primitive(), shape))
+            }
+            OpsKind::UnTracked(prep) => prep.finish(B::fused_attention(qkv.into_primitive(), shape)),
         }
     }
 }

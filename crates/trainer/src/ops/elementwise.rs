@@ -4,6 +4,8 @@ use burn::tensor::DType;
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
+use super::{AdamwFactors, kernels};
+
 /// Elements of one task: large enough that handing it out costs nothing.
 const CHUNK: usize = 16 * 1024;
 
@@ -30,6 +32,37 @@ pub(super) fn binary(a: &FlexTensor, b: &FlexTensor, kernel: fn(&mut [f32], &[f3
         .zip(right.par_chunks(CHUNK))
         .for_each(|((result, a), b)| kernel(result, a, b));
     result
+}
+
+/// The sum of the squares, in double precision; partial sums are added in the order of the chunks.
+pub(crate) fn squared_sum(x: &[f32]) -> f64 {
+    let sums: Vec<f64> = x
+        .par_chunks(CHUNK)
+        .map(|chunk| {
+            let mut sum = 0.0;
+            kernels::squared_sum(&mut sum, chunk);
+            sum
+        })
+        .collect();
+    sums.iter().sum()
+}
+
+/// One update of AdamW.
+pub(crate) fn adamw(
+    weights: &mut [f32],
+    first: &mut [f32],
+    second: &mut [f32],
+    gradient: &[f32],
+    factors: AdamwFactors,
+) {
+    weights
+        .par_chunks_mut(CHUNK)
+        .zip(first.par_chunks_mut(CHUNK))
+        .zip(second.par_chunks_mut(CHUNK))
+        .zip(gradient.par_chunks(CHUNK))
+        .for_each(|(((weights, first), second), gradient)| {
+            kernels::adamw(weights, (first, second), gradient, factors);
+        });
 }
 
 /// The values of a contiguous tensor.

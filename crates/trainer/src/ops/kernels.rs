@@ -2,7 +2,9 @@
 //!
 //! Every kernel takes whole rows, or any number of elements where there are no rows.
 
-use super::math;
+use super::attention::AttentionShape;
+use super::heads::Heads;
+use super::{AdamwFactors, math};
 
 /// Independent sums of one row, so that the compiler can use vector registers.
 const LANES: usize = 16;
@@ -81,6 +83,36 @@ kernels! {
         }
     }
 
+    /// The sum of the squares, in double precision.
+    fn squared_sum(result: &'a mut f64, x: &'a [f32]) {
+        let (blocks, tail) = x.as_chunks::<LANES>();
+        let square = |x: f32| f64::from(x) * f64::from(x);
+        let mut lanes = [0.0; LANES];
+        for block in blocks {
+            for (lane, &x) in lanes.iter_mut().zip(block) {
+                *lane += square(x);
+            }
+        }
+        *result = lanes.iter().sum::<f64>() + tail.iter().map(|&x| square(x)).sum::<f64>();
+    }
+
+    /// One update of the weights and their moments.
+    fn adamw(
+        weights: &'a mut [f32],
+        moments: (&'a mut [f32], &'a mut [f32]),
+        gradient: &'a [f32],
+        factors: AdamwFactors,
+    ) {
+        let moments = moments.0.iter_mut().zip(moments.1);
+        for ((weight, (first, second)), &gradient) in weights.iter_mut().zip(moments).zip(gradient) {
+            let gradient = gradient * factors.gradient;
+            *first = factors.beta1 * *first + factors.rest1 * gradient;
+            *second = factors.beta2 * *second + factors.rest2 * (gradient * gradient);
+            let deviation = second.sqrt() * factors.root + factors.epsilon;
+            *weight = factors.keep * *weight - factors.rate * (*first / deviation);
+        }
+    }
+
     /// The gradient of [`layer_norm`] for x; what belongs to gamma and beta is added to `sums`.
     fn layer_norm_backward(
         result: &'a mut [f32],
@@ -114,6 +146,47 @@ kernels! {
     }
 }
 
+/// The context of some images.
+pub(super) fn attention(result: &mut [f32], qkv: &[f32], shape: AttentionShape) {
+    struct Kernel<'a>(&'a mut [f32], &'a [f32], AttentionShape);
+
+    impl pulp::WithSimd for Kernel<'_> {
+        type Output = ();
+
+        #[inline(always)]
+        fn with_simd<S: pulp::Simd>(self, simd: S) {
+            let Self(result, qkv, shape) = self;
+            let (mut heads, image) = (Heads::new(shape), shape.tokens * shape.inner());
+            for (result, qkv) in result.chunks_exact_mut(image).zip(qkv.chunks_exact(3 * image)) {
+                heads.forward(simd, result, qkv);
+            }
+        }
+    }
+
+    pulp::Arch::new().dispatch(Kernel(result, qkv, shape));
+}
+
+/// The gradient of [`attention`].
+pub(super) fn attention_backward(result: &mut [f32], qkv: &[f32], gradient: &[f32], shape: AttentionShape) {
+    struct Kernel<'a>(&'a mut [f32], &'a [f32], &'a [f32], AttentionShape);
+
+    impl pulp::WithSimd for Kernel<'_> {
+        type Output = ();
+
+        #[inline(always)]
+        fn with_simd<S: pulp::Simd>(self, simd: S) {
+            let Self(result, qkv, gradient, shape) = self;
+            let (mut heads, image) = (Heads::new(shape), shape.tokens * shape.inner());
+            let sources = qkv.chunks_exact(3 * image).zip(gradient.chunks_exact(image));
+            for (result, (qkv, gradient)) in result.chunks_exact_mut(3 * image).zip(sources) {
+                heads.backward(simd, result, qkv, gradient);
+            }
+        }
+    }
+
+    pulp::Arch::new().dispatch(Kernel(result, qkv, gradient, shape));
+}
+
 /// Writes `(x - mean) / deviation` and returns one over the deviation.
 #[inline(always)]
 fn normalise(row: &[f32], epsilon: f32, result: &mut [f32]) -> f32 {
@@ -127,7 +200,7 @@ fn normalise(row: &[f32], epsilon: f32, result: &mut [f32]) -> f32 {
 }
 
 #[inline(always)]
-fn sum(row: &[f32]) -> f32 {
+pub(super) fn sum(row: &[f32]) -> f32 {
     let (blocks, tail) = row.as_chunks::<LANES>();
     let mut lanes = [0.0; LANES];
     for block in blocks {
@@ -139,7 +212,7 @@ fn sum(row: &[f32]) -> f32 {
 }
 
 #[inline(always)]
-fn dot(a: &[f32], b: &[f32]) -> f32 {
+pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
     let ((a, a_tail), (b, b_tail)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
     let mut lanes = [0.0; LANES];
     for (a, b) in a.iter().zip(b) {
@@ -151,7 +224,7 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
 }
 
 #[inline(always)]
-fn max(row: &[f32]) -> f32 {
+pub(super) fn max(row: &[f32]) -> f32 {
     let (blocks, tail) = row.as_chunks::<LANES>();
     let mut lanes = [f32::NEG_INFINITY; LANES];
     for block in blocks {

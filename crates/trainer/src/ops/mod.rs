@@ -3,8 +3,10 @@
 //! Every operation has a plain burn expression as its default, so any backend can run it; the kernels
 //! serve the `Flex` backend. Tests hold each kernel against the plain expression.
 
+mod attention;
 mod backward;
 mod elementwise;
+mod heads;
 mod kernels;
 mod math;
 mod rows;
@@ -13,7 +15,33 @@ mod tests;
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, Flex, TensorMetadata, backend_extension};
-use burn::tensor::Tensor;
+use burn::tensor::{Slice, Tensor};
+
+pub(crate) use attention::AttentionShape;
+pub(crate) use elementwise::{adamw, squared_sum};
+
+/// What an update of AdamW multiplies with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AdamwFactors {
+    /// On the gradient.
+    pub(crate) gradient: f32,
+    /// On the mean of the gradients, and on the new gradient.
+    pub(crate) beta1: f32,
+    /// See `beta1`.
+    pub(crate) rest1: f32,
+    /// On the mean of their squares, and on the new square.
+    pub(crate) beta2: f32,
+    /// See `beta2`.
+    pub(crate) rest2: f32,
+    /// On the weight.
+    pub(crate) keep: f32,
+    /// On the mean over the deviation.
+    pub(crate) rate: f32,
+    /// On the root of the second moment.
+    pub(crate) root: f32,
+    /// Added to the deviation.
+    pub(crate) epsilon: f32,
+}
 
 /// Fused operations and their derivatives, on a backend's own tensors.
 #[backend_extension(Flex, Autodiff)]
@@ -87,6 +115,64 @@ pub(crate) trait FusedOps: Backend {
         let inner = Self::float_sub(Self::float_sub(scaled, mean), Self::float_mul(normal, along));
         (Self::float_mul(inner, inverse), for_gamma, for_beta)
     }
+
+    /// Attention of each image's rows, `[rows, 3 * inner]` to `[rows, inner]`.
+    fn fused_attention(qkv: FloatTensor<Self>, shape: AttentionShape) -> FloatTensor<Self> {
+        let [query, key, value] = parts::<Self, 3>(qkv, shape);
+        let context = Self::float_matmul(probabilities::<Self>(query, key, shape), value);
+        joined::<Self>(vec![context], shape)
+    }
+
+    /// The gradient of [`Self::fused_attention`].
+    fn fused_attention_backward(
+        qkv: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        shape: AttentionShape,
+    ) -> FloatTensor<Self> {
+        let [query, key, value] = parts::<Self, 3>(qkv, shape);
+        let [gradient] = parts::<Self, 1>(gradient, shape);
+        let transposed = |x| Self::float_swap_dims(x, 2, 3);
+        let y = probabilities::<Self>(query.clone(), key.clone(), shape);
+        let for_value = Self::float_matmul(transposed(y.clone()), gradient.clone());
+        let for_y = Self::float_matmul(gradient, transposed(value));
+        let for_scores = Self::fused_softmax_backward(y, for_y, shape.scale());
+        let for_query = Self::float_matmul(for_scores.clone(), key);
+        let for_key = Self::float_matmul(transposed(for_scores), query);
+        joined::<Self>(vec![for_query, for_key, for_value], shape)
+    }
+}
+
+/// Parts of `[rows, parts * inner]` as `[images, heads, tokens, head_dim]` each.
+fn parts<B: Backend, const PARTS: usize>(
+    x: FloatTensor<B>,
+    shape: AttentionShape,
+) -> [FloatTensor<B>; PARTS] {
+    let AttentionShape { tokens, heads, head_dim } = shape;
+    let images = x.shape()[0] / tokens;
+    let x = B::float_reshape(x, [images, tokens, PARTS * heads, head_dim].into());
+    let x = B::float_swap_dims(x, 1, 2);
+    std::array::from_fn(|part| {
+        let slices = [Slice::full(), Slice::from(part * heads..(part + 1) * heads)];
+        B::float_slice(x.clone(), &slices)
+    })
+}
+
+/// The inverse of [`parts`].
+fn joined<B: Backend>(all: Vec<FloatTensor<B>>, shape: AttentionShape) -> FloatTensor<B> {
+    let columns = all.len() * shape.inner();
+    let x = B::float_swap_dims(B::float_cat(all, 1), 1, 2);
+    let rows = x.shape()[0] * shape.tokens;
+    B::float_reshape(x, [rows, columns].into())
+}
+
+/// `[images, heads, tokens, tokens]`
+fn probabilities<B: FusedOps>(
+    query: FloatTensor<B>,
+    key: FloatTensor<B>,
+    shape: AttentionShape,
+) -> FloatTensor<B> {
+    let scores = B::float_matmul(query, B::float_swap_dims(key, 2, 3));
+    B::fused_softmax(scores, shape.scale())
 }
 
 impl FusedOps for Flex {
@@ -127,6 +213,18 @@ impl FusedOps for Flex {
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         rows::layer_norm_backward(&x, &gamma, &gradient, epsilon)
     }
+
+    fn fused_attention(qkv: FloatTensor<Self>, shape: AttentionShape) -> FloatTensor<Self> {
+        attention::attention(&qkv, shape)
+    }
+
+    fn fused_attention_backward(
+        qkv: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        shape: AttentionShape,
+    ) -> FloatTensor<Self> {
+        attention::attention_backward(&qkv, &gradient, shape)
+    }
 }
 
 /// The exact [GELU](https://arxiv.org/abs/1606.08415).
@@ -160,4 +258,14 @@ pub(crate) fn layer_norm(x: Tensor<2>, gamma: Tensor<1>, beta: Tensor<1>, epsilo
         beta.into_dispatch(),
         epsilon,
     ))
+}
+
+/// Scaled dot-product attention within each image.
+///
+/// # Shapes
+///
+/// - qkv: `[images * tokens, 3 * heads * head_dim]`: the heads of the queries, the keys, the values
+/// - output: `[images * tokens, heads * head_dim]`
+pub(crate) fn attention(qkv: Tensor<2>, shape: AttentionShape) -> Tensor<2> {
+    Tensor::from_dispatch(<Dispatch as FusedOps>::fused_attention(qkv.into_dispatch(), shape))
 }

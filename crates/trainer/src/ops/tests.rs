@@ -5,7 +5,7 @@ use elastic_space::random::Purpose;
 use proptest::prelude::*;
 use rand::Rng;
 
-use super::FusedOps;
+use super::{AttentionShape, FusedOps};
 
 /// Of the largest value, or of 1 if all are smaller.
 const TOLERANCE: f32 = 2e-5;
@@ -90,6 +90,39 @@ proptest! {
         same((ours, burns), &draw.normal([rows, columns], 1.0), |all| {
             vec![flat(x.grad(all)), flat(gamma.grad(all)), flat(beta.grad(all))]
         })?;
+    }
+
+    #[test]
+    fn attention_is_that_of_burn(
+        images in 1_usize..4, tokens in 1_usize..41, heads in 1_usize..5, head_dim in 1_usize..37, seed: u64,
+    ) {
+        let mut draw = draw(seed, Device::flex().autodiff());
+        let (rows, inner) = (images * tokens, heads * head_dim);
+        let qkv = draw.normal([rows, 3 * inner], 1.0).require_grad();
+        let parts = qkv.clone().reshape([images, tokens, 3 * heads, head_dim]).swap_dims(1, 2);
+        let [query, key, value] = [0, 1, 2].map(|part| parts.clone().narrow(1, part * heads, heads));
+        let scores = query.matmul(key.swap_dims(2, 3)) / (head_dim as f32).sqrt();
+        let context = activation::softmax(scores, 3).matmul(value);
+        let burns = context.swap_dims(1, 2).reshape([rows, inner]);
+        let ours = super::attention(qkv.clone(), AttentionShape { tokens, heads, head_dim });
+        same((ours, burns), &draw.normal([rows, inner], 1.0), |all| vec![flat(qkv.grad(all))])?;
+    }
+
+    #[test]
+    fn attention_equals_the_default_of_other_backends(
+        images in 1_usize..3, tokens in 1_usize..20, heads in 1_usize..4, head_dim in 1_usize..20, seed: u64,
+    ) {
+        let (flex, composed) = (Device::flex(), Device::flex().autodiff());
+        let shape = AttentionShape { tokens, heads, head_dim };
+        let mut draw = draw(seed, flex.clone());
+        let qkv: Tensor<2> = draw.normal([images * tokens, 3 * heads * head_dim], 1.0);
+        let gradient: Tensor<2> = draw.normal([images * tokens, heads * head_dim], 1.0);
+        let backward = |device: &Device| {
+            let on = |x: &Tensor<2>| Tensor::<2>::from_data(x.to_data(), device).into_dispatch();
+            let result = <Dispatch as FusedOps>::fused_attention_backward(on(&qkv), on(&gradient), shape);
+            Tensor::<2>::from_data(Tensor::<2>::from_dispatch(result).to_data(), &flex)
+        };
+        prop_assert!(worst_difference(backward(&flex), backward(&composed)) < TOLERANCE);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::config::{Distillation, Model, Teacher};
 use crate::evaluate::accuracy;
 use crate::health::Threshold;
 use crate::metrics::{MetricsLog, Record};
-use crate::optimizer::{averaged, norm, scaled};
+use crate::optimizer::{averaged, norm};
 use crate::parameters;
 use crate::plan::{Judged, PlannedStage, judged};
 use crate::run_folder::RunFolder;
@@ -183,15 +183,13 @@ impl<'a> Trainer<'a> {
             let subnets = subnets.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
             return Err(TrainError::GradientDiverged { step: number, norm, subnets });
         }
-        let gradients = match training.clip_gradient_norm {
-            Some(limit) if norm > limit => {
-                scaled(result.gradients, limit / norm, &self.state.supernet.network)
-            }
-            _ => result.gradients,
+        let clip = match training.clip_gradient_norm {
+            Some(limit) if norm > limit => limit / norm,
+            _ => 1.0,
         };
         let rate = learning_rate(&stage.learning_rate, stage.steps, stage_step);
         let network = &mut self.state.supernet.network;
-        *network = self.state.optimizer.step(rate, network.clone(), gradients);
+        *network = self.state.optimizer.scaled_step(rate, network.clone(), result.gradients, clip);
         if let (Some(ema), Some(average)) = (training.ema, self.state.average.take()) {
             self.state.average = Some(averaged(average, network, ema.decay, stage_step));
         }

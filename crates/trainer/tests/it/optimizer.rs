@@ -1,15 +1,17 @@
 //! AdamW, its decay and the norm of a gradient, by hand.
 
-use burn::module::{ModuleVisitor, Param, ParamId};
-use burn::optim::GradientsParams;
-use burn::tensor::{Device, Tensor};
-use elastic_space::SearchSpace;
+use burn::module::{Module, ModuleVisitor, Param, ParamGroup, ParamId};
+use burn::optim::{AdamWConfig, GradientsParams};
+use burn::tensor::{Device, Tensor, TensorData};
 use elastic_space::choices::{DropPolicy, Granularity};
-use elastic_space::vit::Pooling;
+use elastic_space::random::Purpose;
+use elastic_space::vit::{Pooling, VitSpace};
+use elastic_space::{SearchSpace, Seed};
 use elastic_trainer::config::Optimizer;
 use elastic_trainer::optimizer::{adamw, averaged, norm, scaled};
 use elastic_trainer::supernet::Network;
 use elastic_trainer::{Supernet, parameters};
+use rand::Rng;
 
 use crate::reference;
 use crate::step::named;
@@ -47,7 +49,7 @@ fn decay_is_for_matrices_only() {
     let shared = supernet(SearchSpace::Vit(space), 1, &Device::flex());
     let wanted = parameters::decayed(&shared.network);
     let mut names = Names { path: Vec::new(), wanted, found: Vec::new() };
-    burn::module::Module::visit(&shared.network, &mut names);
+    shared.network.visit(&mut names);
     let mut expected = vec!["patch_embed.proj.weight".to_owned()];
     for block in 0..3 {
         for part in ["attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"] {
@@ -89,6 +91,92 @@ fn two_steps_by_hand() {
         let tolerance = if name.starts_with("head.") { 1e-6 } else { 0.0 };
         assert!(worst(&after[name].data, &expected) <= tolerance, "{name}");
     }
+}
+
+/// Gradients of normal values for all parameters but those that `skip` names by their order.
+fn random_gradients(network: &Network, seed: u64, skip: impl Fn(usize) -> bool) -> GradientsParams {
+    struct Draw<R, S> {
+        rng: R,
+        skip: S,
+        index: usize,
+        gradients: GradientsParams,
+    }
+    impl<R: Rng, S: Fn(usize) -> bool> ModuleVisitor for Draw<R, S> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            self.index += 1;
+            if !(self.skip)(self.index) {
+                let shape = param.val().dims();
+                let values: Vec<f32> =
+                    (0..shape.iter().product()).map(|_| self.rng.random_range(-1.0..1.0)).collect();
+                let gradient = Tensor::<D>::from_data(TensorData::new(values, shape), &Device::flex());
+                self.gradients.register(param.id, gradient);
+            }
+        }
+    }
+    let rng = Seed(seed).generator(Purpose::Init, 0);
+    let mut draw = Draw { rng, skip, index: 0, gradients: GradientsParams::new() };
+    network.visit(&mut draw);
+    draw.gradients
+}
+
+#[test]
+fn updates_are_those_of_burn() {
+    let config = Optimizer { weight_decay: 0.1, beta1: 0.9, beta2: 0.98 };
+    let network = shared().network;
+    let base = AdamWConfig::new().with_beta_1(0.9).with_beta_2(0.98).with_epsilon(1e-8);
+    let decaying = base.clone().with_weight_decay(0.1).build();
+    let plain = base.with_weight_decay(0.0).init();
+    let mut burns = plain.with_group(ParamGroup::from_ids(parameters::decayed(&network)), decaying, None);
+    let mut ours = adamw(&config, &network);
+    let (mut expected, mut found) = (network.clone(), network);
+    for step in 0..6 {
+        // Some parameters have no gradient in some steps, as where no subnet reaches them.
+        let draw = || random_gradients(&expected, step, |index| (index + step as usize).is_multiple_of(3));
+        let factor = if step % 2 == 0 { 1.0 } else { 0.3 };
+        let (theirs, mine) = (scaled(draw(), factor, &expected), draw());
+        expected = burns.step(0.01, expected, theirs);
+        found = ours.scaled_step(0.01, found, mine, factor);
+        let collected = parameters::collect(&found);
+        for (name, array) in parameters::collect(&expected) {
+            let values: Vec<f64> = array.data.iter().map(|&value| f64::from(value)).collect();
+            let difference = worst(&collected[&name].data, &values);
+            assert!(difference <= 1e-6, "step {step}: {name} differs by {difference}");
+        }
+    }
+}
+
+#[test]
+fn a_saved_state_goes_on_bit_for_bit() {
+    let config = Optimizer { weight_decay: 0.1, beta1: 0.9, beta2: 0.98 };
+    let network = shared().network;
+    let mut optimizer = adamw(&config, &network);
+    let gradients = random_gradients(&network, 1, |index| index == 2);
+    let network = optimizer.step(0.01, network, gradients);
+    let bytes = optimizer.into_bytes().expect("a state");
+    let mut again = adamw(&config, &network).from_bytes(&bytes).expect("a state that fits");
+    assert!(again.into_bytes().expect("a state") == bytes, "equal states are equal bytes");
+    let draw = || random_gradients(&network, 2, |_| false);
+    let expected = parameters::collect(&optimizer.step(0.01, network.clone(), draw()));
+    assert_eq!(parameters::collect(&again.step(0.01, network.clone(), draw())), expected);
+    assert!(again.into_bytes().expect("a state") == optimizer.into_bytes().expect("a state"));
+}
+
+#[test]
+fn a_state_of_other_parameters_is_refused() {
+    let config = Optimizer { weight_decay: 0.1, beta1: 0.9, beta2: 0.98 };
+    let network = shared().network;
+    let mut optimizer = adamw(&config, &network);
+    optimizer.step(0.01, network.clone(), random_gradients(&network, 1, |_| false));
+    let bytes = optimizer.into_bytes().expect("a state");
+    let space = vit_space(Pooling::ClassToken, DropPolicy::Prefix, Granularity::Network);
+    let other = supernet(SearchSpace::Vit(VitSpace { classes: 9, ..space }), 1, &Device::flex()).network;
+    let refused = |bytes: &[u8], network: &Network| {
+        adamw(&config, network).from_bytes(bytes).err().expect("it is refused").to_string()
+    };
+    let text = refused(&bytes, &other);
+    assert!(text.contains("there is no tensor first."), "{text}");
+    let text = refused(&bytes[..bytes.len() - 1], &network);
+    assert!(!text.is_empty(), "{text}");
 }
 
 #[test]

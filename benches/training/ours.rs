@@ -1,0 +1,82 @@
+//! Times training steps of our trainer on a batch of noise, for `benches/training/training.py`.
+//!
+//! Takes a model file and a batch size. Reads one line of JSON a time, `{"steps": [[subnet, ..], ..]}`,
+//! does these steps and answers with their losses and their durations in milliseconds.
+
+use std::io::{BufRead, Write};
+use std::path::Path;
+use std::time::Instant;
+
+use burn::tensor::Device;
+use elastic_data::Batch;
+use elastic_space::random::Purpose;
+use elastic_space::{Seed, Subnet};
+use elastic_trainer::config::Reduce;
+use elastic_trainer::optimizer::{adamw, norm};
+use elastic_trainer::step::{self, SoftTargets, StepRecipe};
+use elastic_trainer::{Model, Supernet};
+use rand::Rng;
+
+#[derive(serde::Deserialize)]
+struct Order {
+    steps: Vec<Vec<Subnet>>,
+}
+
+#[derive(serde::Serialize)]
+struct Answer {
+    milliseconds: Vec<f64>,
+    losses: Vec<f64>,
+}
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    let [_, model, batch] = &arguments[..] else { panic!("usage: ours MODEL BATCH") };
+    let model = Model::read(Path::new(model)).expect("a model file");
+    let batch = noise(&model, batch.parse().expect("a batch size"));
+    let device = Device::flex().autodiff();
+    let mut supernet = Supernet::new(model.space.clone(), model.seed(), &device);
+    let mut optimizer = adamw(&model.training.optimizer, &supernet.network);
+    let recipe = StepRecipe {
+        reduce: Reduce::Mean,
+        label_smoothing: model.training.label_smoothing,
+        soft_targets: SoftTargets::InPlace { weight: 0.5 },
+    };
+    let mut step = |subnets: &[Subnet]| {
+        let result = step::gradients(&supernet, &batch, subnets, &recipe, &device).expect("finite losses");
+        let norm = norm(&result.gradients, &supernet.network);
+        let clip = match model.training.clip_gradient_norm {
+            Some(limit) if norm > limit => limit / norm,
+            _ => 1.0,
+        };
+        supernet.network = optimizer.scaled_step(1e-3, supernet.network.clone(), result.gradients, clip);
+        result.losses.iter().sum::<f64>() / result.losses.len() as f64
+    };
+    for line in std::io::stdin().lock().lines() {
+        let order: Order = serde_json::from_str(&line.expect("a line")).expect("an order");
+        let (milliseconds, losses) = order
+            .steps
+            .iter()
+            .map(|subnets| {
+                let began = Instant::now();
+                let loss = step(subnets);
+                (1e3 * began.elapsed().as_secs_f64(), loss)
+            })
+            .unzip();
+        let answer = Answer { milliseconds, losses };
+        println!("{}", serde_json::to_string(&answer).expect("plain data"));
+        std::io::stdout().flush().expect("an open pipe");
+    }
+}
+
+/// Uniform noise with random labels.
+fn noise(model: &Model, images: usize) -> Batch {
+    let mut rng = Seed(1).generator(Purpose::Init, 1);
+    let [channels, height, width] = model.space.input();
+    let values = images * channels * height * width;
+    Batch {
+        shape: [images, channels, height, width],
+        images: (0..values).map(|_| rng.random_range(-1.0..1.0)).collect(),
+        labels: (0..images).map(|_| rng.random_range(0..model.space.classes() as u8)).collect(),
+        mixed: None,
+    }
+}
