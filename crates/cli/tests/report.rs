@@ -4,64 +4,14 @@ mod common;
 
 use std::fs;
 
-use common::Bench;
+use common::{Bench, PROGRESSIVE};
 use serde_json::Value;
 
-/// Forty subnets; the largest alone, then with smaller widths, then with fewer layers.
-const MODEL: &str = "\
-schema: elastic.model/v1
-seed: 1
-space:
-  vit:
-    image-size: 8
-    channels: 1
-    patch-size: 4
-    classes: 3
-    head-dim: 4
-    pooling: mean
-    embed-dim: [8, 16]
-    depth: {choices: [1, 2], drop: prefix}
-    heads: {choices: [1, 2], per: layer}
-    mlp-width: {choices: [8, 16], per: layer}
-data:
-  idx: data/tiny
-  validation: 20
-  mean: [0.3]
-  std: [0.3]
-  class-names: [left, top, centre]
-training:
-  scheme:
-    progressive:
-      base:
-        steps: 6
-        learning-rate: {peak: 0.01, final: 0.0001, warm-up-steps: 2}
-      stages:
-        - open: width
-          steps: 4
-          learning-rate: {peak: 0.005, final: 0.0001, warm-up-steps: 0}
-          subnets: 3
-          sampling: {mixed: {fixed: [largest, smallest], rest: random}}
-          reduce: mean
-        - open: depth
-          steps: 4
-          learning-rate: {peak: 0.005, final: 0.0001, warm-up-steps: 0}
-          subnets: 2
-          sampling: random
-          reduce: sum
-  batch-size: 8
-  optimizer: {weight-decay: 0.05, beta1: 0.9, beta2: 0.98}
-  label-smoothing: 0.05
-  augmentation: {flip: false, crop-padding: 1}
-  evaluate-every: 2
-  evaluate-random: 2
-  evaluate-images: 20
-  checkpoint-every: 2
-";
-
-/// A folder with a finished run.
+/// A folder with a finished run of three stages.
 fn trained() -> Bench {
     let bench = Bench::fresh();
-    bench.write("models/tiny.yaml", MODEL);
+    bench.set_scheme(PROGRESSIVE);
+    bench.edit("models/tiny.yaml", "evaluate-every: 3", "evaluate-every: 2");
     bench.succeed("train --model models/tiny.yaml");
     bench
 }

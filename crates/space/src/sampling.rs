@@ -59,7 +59,8 @@ pub enum Distribution {
     Law(Law),
     /// By a list of probabilities for each field of the space, in the order of its choices; uniform
     /// for a field that is left out. They are scaled to the sum 1. For depth they are those of the
-    /// numbers of layers; sets of one size are equally likely.
+    /// numbers of layers; sets of one size are equally likely. The table of a field that is not open has
+    /// no effect.
     Tables(BTreeMap<String, Vec<f64>>),
 }
 
@@ -262,7 +263,10 @@ impl Distribution {
                 }
                 let factors = |slot: &Slot| match tables.get(slot.field) {
                     None => vec![1.0; slot.choices.len()],
-                    Some(table) => by_level(slot).into_iter().map(|level| table[level]).collect(),
+                    Some(table) if slot.choices.len() > 1 => {
+                        by_level(slot).into_iter().map(|level| table[level]).collect()
+                    }
+                    Some(_) => vec![1.0],
                 };
                 slots.iter().map(factors).collect()
             }
@@ -345,6 +349,10 @@ fn check(field: &str, table: &[f64], slots: &[Slot]) -> Result<(), InvalidSampli
         return Err(InvalidSampling::UnknownField { field: field.to_owned(), known });
     };
     let choices = by_level(slot).into_iter().max().map_or(0, |last| last + 1);
+    if choices == 1 {
+        // There is nothing to draw, as in a stage that has not opened the field yet.
+        return Ok(());
+    }
     let valid = table.iter().all(|p| *p >= 0.0 && p.is_finite()) && table.iter().sum::<f64>() > 0.0;
     if table.len() == choices && valid {
         Ok(())

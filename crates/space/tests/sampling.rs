@@ -266,6 +266,15 @@ fn tables_of_probabilities() {
 }
 
 #[test]
+fn a_table_of_a_closed_field_has_no_effect() {
+    let closed = space().restricted(&[Dimension::Width].into());
+    let sampling = tables(&[("heads", &[1.0, 2.0, 3.0]), ("mlp-width", &[1.0, 0.0])]);
+    let sampler = sampling.sampler(&closed, &closed.named(&BTreeMap::new()), None).expect("a strategy");
+    let mut rng = Seed(1).generator(Purpose::Subnets, 0);
+    assert_eq!(sampler.draw(3, &mut rng), vec![closed.smallest(); 3]);
+}
+
+#[test]
 fn fixed_ones_are_always_the_same() {
     let space = space();
     let names = ["smallest", "middle", "largest"].map(str::to_owned).to_vec();

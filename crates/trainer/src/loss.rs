@@ -1,6 +1,6 @@
 //! Losses on soft targets.
 
-use burn::tensor::{Device, Tensor, TensorData, activation};
+use burn::tensor::{Tensor, activation};
 use elastic_data::Batch;
 use elastic_space::Array;
 
@@ -10,34 +10,19 @@ use elastic_space::Array;
 /// # Shapes
 ///
 /// - output: `[batch, classes]`; each row sums to 1
-pub fn targets(batch: &Batch, classes: usize, smoothing: f64, device: &Device) -> Tensor<2> {
-    let Array { shape, data } = target_values(batch, classes, smoothing);
-    Tensor::from_data(TensorData::new(data, shape), device)
-}
-
-/// The values of [`targets`].
-pub(crate) fn target_values(batch: &Batch, classes: usize, smoothing: f64) -> Array {
-    let mut data = smoothed_values(&batch.labels, classes, smoothing);
+pub fn targets(batch: &Batch, classes: usize, smoothing: f64) -> Array {
+    let mut data = smoothed(&batch.labels, classes, smoothing);
     if let Some(mixed) = &batch.mixed {
         let share = mixed.share as f32;
-        let partners = smoothed_values(&mixed.labels, classes, smoothing);
+        let partners = smoothed(&mixed.labels, classes, smoothing);
         data.iter_mut().zip(partners).for_each(|(own, other)| *own = share * *own + (1.0 - share) * other);
     }
     Array { shape: vec![batch.labels.len(), classes], data }
 }
 
-/// The targets of labels with smoothing: each class has `smoothing / classes`, the right one the
-/// rest as well ([Szegedy et al., 2016](https://arxiv.org/abs/1512.00567)).
-///
-/// # Shapes
-///
-/// - output: `[labels, classes]`
-pub fn smoothed_targets(labels: &[u8], classes: usize, smoothing: f64, device: &Device) -> Tensor<2> {
-    let values = smoothed_values(labels, classes, smoothing);
-    Tensor::from_data(TensorData::new(values, [labels.len(), classes]), device)
-}
-
-fn smoothed_values(labels: &[u8], classes: usize, smoothing: f64) -> Vec<f32> {
+/// Each class has `smoothing / classes`, the right one the rest as well
+/// ([Szegedy et al., 2016](https://arxiv.org/abs/1512.00567)).
+fn smoothed(labels: &[u8], classes: usize, smoothing: f64) -> Vec<f32> {
     let spread = (smoothing / classes as f64) as f32;
     let mut values = vec![spread; labels.len() * classes];
     for (row, &label) in labels.iter().enumerate() {

@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use thiserror::Error;
 
 use crate::config::Reduce;
-use crate::loss::{cross_entropy, target_values};
+use crate::loss::{self, cross_entropy};
 use crate::supernet::Supernet;
 use crate::{ops, optimizer};
 
@@ -81,7 +81,7 @@ pub fn gradients(
     recipe: &StepRecipe,
     device: &Device,
 ) -> Result<StepGradients, NotFinite> {
-    let targets = target_values(batch, supernet.space.classes(), recipe.label_smoothing);
+    let targets = loss::targets(batch, supernet.space.classes(), recipe.label_smoothing);
     let step = Step { supernet, batch, targets: &targets, subnets, recipe, device };
     let shards: Vec<StepGradients> =
         shards(batch.labels.len()).into_par_iter().map(|images| step.shard(images)).collect();
@@ -239,7 +239,7 @@ mod tests {
             supernet.network.visit(&mut visitor);
             visitor.found
         };
-        let targets = target_values(&batch, model.space.classes(), recipe.label_smoothing);
+        let targets = loss::targets(&batch, model.space.classes(), recipe.label_smoothing);
         let (targets, subnets) = (&targets, &subnets[..]);
         let step =
             Step { supernet: &supernet, batch: &batch, targets, subnets, recipe: &recipe, device: &device };

@@ -1,14 +1,17 @@
 //! Loss and learning rate by hand.
 
-use burn::tensor::Device;
 use elastic_data::{Batch, Mixed};
 use elastic_space::Array;
 use elastic_trainer::config::LearningRate;
-use elastic_trainer::loss::{cross_entropy, smoothed_targets, targets};
-use elastic_trainer::parameters::array;
+use elastic_trainer::loss::{cross_entropy, targets};
 use elastic_trainer::schedule::learning_rate;
 
 use crate::support::{tensor, worst};
+
+/// Images of one pixel.
+fn batch(labels: &[u8], mixed: Option<Mixed>) -> Batch {
+    Batch { shape: [labels.len(), 1, 1, 1], images: vec![0.0; labels.len()], labels: labels.to_vec(), mixed }
+}
 
 #[test]
 fn smoothed_targets_by_hand() {
@@ -18,7 +21,8 @@ fn smoothed_targets_by_hand() {
         (&[2, 0], 4, 0.4, vec![0.1, 0.1, 0.7, 0.1, 0.7, 0.1, 0.1, 0.1]),
         (&[0], 1, 0.5, vec![1.0]),
     ] {
-        let found = array(smoothed_targets(labels, classes, smoothing, &Device::flex()));
+        let batch = batch(labels, None);
+        let found = targets(&batch, classes, smoothing);
         assert_eq!(found.shape, [labels.len(), classes], "{labels:?} {smoothing}");
         assert!(worst(&found.data, &expected) < 1e-6, "{labels:?} {smoothing}: {found:?}");
     }
@@ -34,13 +38,8 @@ fn targets_of_mixed_batches_by_hand() {
         (Some(0.0), 0.0, [0.0, 1.0, 1.0, 0.0]),
         (Some(1.0), 0.0, [1.0, 0.0, 0.0, 1.0]),
     ] {
-        let batch = Batch {
-            shape: [2, 1, 1, 1],
-            images: vec![0.0; 2],
-            labels: vec![0, 1],
-            mixed: mixed.map(|share| Mixed { labels: vec![1, 0], share }),
-        };
-        let found = array(targets(&batch, 2, smoothing, &Device::flex()));
+        let batch = batch(&[0, 1], mixed.map(|share| Mixed { labels: vec![1, 0], share }));
+        let found = targets(&batch, 2, smoothing);
         assert_eq!(found.shape, [2, 2], "{mixed:?} {smoothing}");
         assert!(worst(&found.data, &expected) < 1e-6, "{mixed:?} {smoothing}: {found:?}");
     }
