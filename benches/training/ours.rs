@@ -48,7 +48,7 @@ fn main() {
             Some(limit) if norm > limit => limit / norm,
             _ => 1.0,
         };
-        supernet.network = optimizer.scaled_step(1e-3, supernet.network.clone(), result.gradients, clip);
+        supernet.network = optimizer.step(1e-3, supernet.network.clone(), result.gradients, clip);
         result.losses.iter().sum::<f64>() / result.losses.len() as f64
     };
     for line in std::io::stdin().lock().lines() {

@@ -5,12 +5,11 @@ use std::str::FromStr;
 
 use elastic_exporter::{Batch, GraphOptions};
 use elastic_space::Subnet;
+pub(crate) use elastic_space::subnet::METADATA_KEY as SUBNET_KEY;
 use thiserror::Error;
 
 use crate::runs::Run;
 
-/// The key of the subnet, as JSON.
-pub(crate) const SUBNET_KEY: &str = "elastic.subnet";
 /// The key of the SHA-256 of the supernet that the file was cut from.
 pub(crate) const CHECKPOINT_KEY: &str = "elastic.checkpoint";
 /// The key of the batch: a number or `dynamic`.

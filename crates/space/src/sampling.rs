@@ -172,13 +172,8 @@ impl Sampling {
         named: &BTreeMap<String, Subnet>,
         vary: Option<Dimension>,
     ) -> Result<Sampler, InvalidSampling> {
-        let find = |name: &String| {
-            named.get(name).cloned().ok_or_else(|| InvalidSampling::UnknownSubnet {
-                name: name.clone(),
-                known: named.keys().cloned().collect(),
-            })
-        };
-        let fixed = self.fixed().iter().map(find).collect::<Result<Vec<_>, _>>()?;
+        let fixed =
+            self.fixed().iter().map(|name| find(named, name).cloned()).collect::<Result<Vec<_>, _>>()?;
         let slots = space.slots();
         let rules = match self {
             Self::Fixed(names) if names.is_empty() => return Err(InvalidSampling::NothingFixed),
@@ -217,11 +212,7 @@ impl Sampling {
                 Ok(weights.into_iter().map(|weights| Rule::Draw { weights, group: None }).collect())
             }
             Self::Empty(Empty { keep }) => {
-                let subnet = named.get(keep).ok_or_else(|| InvalidSampling::UnknownSubnet {
-                    name: keep.clone(),
-                    known: named.keys().cloned().collect(),
-                })?;
-                let genome = space.encode(subnet).expect("named subnets are in the space");
+                let genome = space.encode(find(named, keep)?).expect("named subnets are in the space");
                 Ok(genome.into_iter().map(Rule::Keep).collect())
             }
             Self::ByDimension(strategies) => {
@@ -261,12 +252,10 @@ impl Distribution {
                 for (field, table) in tables {
                     check(field, table, slots)?;
                 }
-                let factors = |slot: &Slot| match tables.get(slot.field) {
+                let is_open = |slot: &Slot| slot.choices.len() > 1;
+                let factors = |slot: &Slot| match tables.get(slot.field).filter(|_| is_open(slot)) {
+                    Some(table) => by_level(slot).into_iter().map(|level| table[level]).collect(),
                     None => vec![1.0; slot.choices.len()],
-                    Some(table) if slot.choices.len() > 1 => {
-                        by_level(slot).into_iter().map(|level| table[level]).collect()
-                    }
-                    Some(_) => vec![1.0],
                 };
                 slots.iter().map(factors).collect()
             }
@@ -315,6 +304,13 @@ impl Sampler {
         };
         self.rules.iter().map(&mut choose).collect()
     }
+}
+
+fn find<'a>(named: &'a BTreeMap<String, Subnet>, name: &str) -> Result<&'a Subnet, InvalidSampling> {
+    named.get(name).ok_or_else(|| InvalidSampling::UnknownSubnet {
+        name: name.to_owned(),
+        known: named.keys().cloned().collect(),
+    })
 }
 
 /// The cost of each choice of each slot: the MACs with the largest choice everywhere else.

@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::vit::VitSubnet;
 
+/// The key under which an exported file holds its subnet, as JSON.
+pub const METADATA_KEY: &str = "elastic.subnet";
+
 /// A choice of every elastic dimension, in real widths (not ratios).
 ///
 /// Layers that are left out do not appear, so equal networks are equal subnets.

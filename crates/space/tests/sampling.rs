@@ -7,10 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use elastic_space::choices::{DepthChoices, DropPolicy, Granularity, WidthChoices};
 use elastic_space::random::Purpose;
 use elastic_space::sampling::{Distribution, Empty, Law, Mixed};
-use elastic_space::vit::{Pooling, VitLayer, VitSpace, VitSubnet};
+use elastic_space::vit::{VitLayer, VitSpace, VitSubnet};
 use elastic_space::{Dimension, Genome, Place, Sampling, SearchSpace, Seed, Slot, Subnet};
 
-use common::{chi_square, left_out, limit};
+use common::{chi_square, left_out, limit, plain_vit};
 
 const DRAWS: usize = 12_000;
 const STEPS: u64 = 2000;
@@ -19,18 +19,12 @@ const STEPS: u64 = 2000;
 /// widths a layer, in two stages of two layers.
 fn vit() -> VitSpace {
     VitSpace {
-        image_size: 4,
-        channels: 1,
-        patch_size: 2,
-        classes: 2,
-        head_dim: 2,
-        pooling: Pooling::Mean,
         embed_dim: vec![2, 4, 8],
         depth: DepthChoices { choices: vec![1, 2, 4], drop: DropPolicy::Any },
         heads: WidthChoices { choices: vec![1, 2, 3], per: Granularity::Layer },
         mlp_width: WidthChoices { choices: vec![2, 4], per: Granularity::Layer },
         stages: vec![2, 2],
-        transforms: [].into(),
+        ..plain_vit()
     }
 }
 

@@ -7,12 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use elastic_space::choices::{DepthChoices, DropPolicy, Granularity, WidthChoices};
 use elastic_space::genome::{crossover, draw, mutate};
 use elastic_space::random::Purpose;
-use elastic_space::vit::{Pooling, VitSpace};
+use elastic_space::vit::VitSpace;
 use elastic_space::{Dimension, Genome, SearchSpace, Seed, Slot, Subnet};
 use proptest::prelude::*;
 use proptest::sample::{Index, subsequence};
 
-use common::{chi_square, left_out, limit, spaces};
+use common::{chi_square, left_out, limit, plain_vit, spaces};
 
 /// Every genome, by counting.
 fn enumerate(slots: &[Slot]) -> Vec<Genome> {
@@ -203,23 +203,8 @@ proptest! {
 
 #[test]
 fn a_subnet_of_another_space_is_not_restricted() {
-    let space = |embed_dim: &[usize]| {
-        let one = || WidthChoices { choices: vec![1], per: Granularity::Network };
-        SearchSpace::Vit(VitSpace {
-            image_size: 4,
-            channels: 1,
-            patch_size: 2,
-            classes: 2,
-            head_dim: 2,
-            pooling: Pooling::Mean,
-            embed_dim: embed_dim.to_vec(),
-            depth: DepthChoices { choices: vec![1], drop: DropPolicy::Prefix },
-            heads: one(),
-            mlp_width: one(),
-            stages: Vec::new(),
-            transforms: [].into(),
-        })
-    };
+    let space =
+        |embed_dim: &[usize]| SearchSpace::Vit(VitSpace { embed_dim: embed_dim.to_vec(), ..plain_vit() });
     let error =
         space(&[2, 4]).restrict(&space(&[3]).largest(), &BTreeSet::new()).expect_err("3 is no choice");
     assert_eq!(error.reason, "embed-dim is 3, the choices are [2, 4]");
@@ -229,18 +214,12 @@ fn a_subnet_of_another_space_is_not_restricted() {
 fn sizes_by_hand() {
     let staged = |depths: &[usize], drop, per, stages: &[usize]| {
         SearchSpace::Vit(VitSpace {
-            image_size: 4,
-            channels: 1,
-            patch_size: 2,
-            classes: 2,
-            head_dim: 2,
-            pooling: Pooling::Mean,
             embed_dim: vec![2, 4],
             depth: DepthChoices { choices: depths.to_vec(), drop },
             heads: WidthChoices { choices: vec![1, 2, 3], per },
             mlp_width: WidthChoices { choices: vec![2, 4], per: Granularity::Network },
             stages: stages.to_vec(),
-            transforms: [].into(),
+            ..plain_vit()
         })
     };
     let space = |depths: &[usize], drop, per| staged(depths, drop, per, &[]);
@@ -276,18 +255,11 @@ fn sizes_by_hand() {
 #[test]
 fn draws_are_uniform_over_depth_then_over_the_sets_of_layers() {
     let space = SearchSpace::Vit(VitSpace {
-        image_size: 4,
-        channels: 1,
-        patch_size: 2,
-        classes: 2,
-        head_dim: 2,
-        pooling: Pooling::Mean,
         embed_dim: vec![2, 4, 8],
         depth: DepthChoices { choices: vec![1, 2, 4], drop: DropPolicy::Any },
         heads: WidthChoices { choices: vec![1, 2, 3, 4], per: Granularity::Layer },
         mlp_width: WidthChoices { choices: vec![2, 4], per: Granularity::Network },
-        stages: Vec::new(),
-        transforms: [].into(),
+        ..plain_vit()
     });
     const DRAWS: usize = 20_000;
     let slots = space.slots();

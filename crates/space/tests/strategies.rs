@@ -8,28 +8,21 @@ use elastic_space::choices::{DepthChoices, DropPolicy, Granularity, WidthChoices
 use elastic_space::file::{read_yaml, write, write_yaml};
 use elastic_space::random::Purpose;
 use elastic_space::sampling::{Distribution, Empty, InvalidSampling, Law, Mixed};
-use elastic_space::vit::{Pooling, VitSpace};
+use elastic_space::vit::VitSpace;
 use elastic_space::{Dimension, Sampling, SearchSpace, Seed};
 use proptest::prelude::*;
 use proptest::sample::subsequence;
 use rand::Rng;
 
-use common::spaces;
+use common::{plain_vit, spaces};
 
 fn space() -> SearchSpace {
     SearchSpace::Vit(VitSpace {
-        image_size: 4,
-        channels: 1,
-        patch_size: 2,
-        classes: 2,
-        head_dim: 2,
-        pooling: Pooling::Mean,
         embed_dim: vec![2, 4, 8],
         depth: DepthChoices { choices: vec![1, 2, 4], drop: DropPolicy::Any },
         heads: WidthChoices { choices: vec![1, 2], per: Granularity::Layer },
         mlp_width: WidthChoices { choices: vec![2, 4], per: Granularity::Network },
-        stages: Vec::new(),
-        transforms: [].into(),
+        ..plain_vit()
     })
 }
 

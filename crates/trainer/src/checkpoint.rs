@@ -24,7 +24,7 @@ use crate::supernet::{Network, Supernet};
 const SUPERNET_SCHEMA: &str = "elastic.supernet/v1";
 const STATE_SCHEMA: &str = "elastic.training-state/v1";
 /// The one metadata entry; one, because the format writes several in random order.
-const METADATA_KEY: &str = "elastic";
+pub(crate) const METADATA_KEY: &str = "elastic";
 const OPTIMIZER_TENSOR: &str = "optimizer";
 /// Before the names of the averaged weights.
 const AVERAGE_PREFIX: &str = "average.";
@@ -177,6 +177,18 @@ pub fn save_supernet(
     save(path, &parameters::collect(network), None, &json(&header))
 }
 
+/// Reads what a supernet's file has been through, without its weights.
+///
+/// # Errors
+///
+/// [`LoadError`] with the path and what is wrong with the file.
+pub fn load_trained(path: &Path) -> Result<Trained, LoadError> {
+    let bytes = file::read(path)?;
+    parse(path, &bytes)?;
+    let header: SupernetHeader = header(path, &bytes, SUPERNET_SCHEMA)?;
+    Ok(header.training)
+}
+
 /// Reads a supernet for inference.
 ///
 /// # Errors
@@ -297,8 +309,7 @@ fn weights(tensors: &SafeTensors<'_>) -> Weights {
         .iter()
         .filter(|(name, view)| *name != OPTIMIZER_TENSOR && view.dtype() == Dtype::F32)
         .map(|(name, view)| {
-            let data =
-                view.data().as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+            let data = parameters::floats(view.data());
             (name.to_owned(), Array { shape: view.shape().to_vec(), data })
         })
         .collect()

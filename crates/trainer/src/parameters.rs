@@ -1,6 +1,6 @@
 //! Parameters of a module as named arrays, and back.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::tensor::{Device, Tensor, TensorData};
@@ -116,19 +116,20 @@ pub fn with_stable_ids<M: Module>(module: M) -> M {
     module.map(&mut Renamer { path: Path::default() })
 }
 
-/// The identity of each parameter, by its name.
-pub(crate) fn ids<M: Module>(module: &M) -> BTreeMap<String, ParamId> {
-    let mut finder = IdFinder { path: Path::default(), ids: BTreeMap::new() };
-    module.visit(&mut finder);
-    finder.ids
+/// The identity that [`with_stable_ids`] gives to the parameter of a name.
+pub fn id(name: &str) -> ParamId {
+    let digest = elastic_space::file::sha256(name.as_bytes());
+    ParamId::from(u64::from_str_radix(&digest[..16], 16).expect("a digest is hexadecimal"))
 }
 
-/// The identities of the parameters that weight decay applies to: matrices, but not tables of tokens
-/// or positions.
-pub fn decayed<M: Module>(module: &M) -> Vec<ParamId> {
-    let mut finder = DecayFinder { path: Path::default(), ids: Vec::new() };
-    module.visit(&mut finder);
-    finder.ids
+/// Whether weight decay applies to a parameter: to matrices, but not to tables of tokens or positions.
+pub fn decays(name: &str, array: &Array) -> bool {
+    name.ends_with(".weight") && array.shape.len() >= 2
+}
+
+/// The values of 32-bit floats in little-endian bytes, as safetensors holds them.
+pub(crate) fn floats(bytes: &[u8]) -> Vec<f32> {
+    bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
 }
 
 /// Field names on the way to a parameter; the name of an enum's variant is left out.
@@ -147,11 +148,6 @@ impl Path {
     fn name(&self) -> String {
         let is_field = |part: &&String| !part.starts_with(char::is_uppercase);
         self.0.iter().filter(is_field).cloned().collect::<Vec<_>>().join(".")
-    }
-
-    fn id(&self) -> ParamId {
-        let digest = elastic_space::file::sha256(self.name().as_bytes());
-        ParamId::from(u64::from_str_radix(&digest[..16], 16).expect("a digest is hexadecimal"))
     }
 }
 
@@ -212,46 +208,6 @@ impl ModuleMapper for Renamer {
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let (_, value, mapper) = param.consume();
-        Param::from_mapped_value(self.path.id(), value, mapper)
-    }
-}
-
-struct DecayFinder {
-    path: Path,
-    ids: Vec<ParamId>,
-}
-
-impl ModuleVisitor for DecayFinder {
-    fn enter_module(&mut self, name: &str, _container: &str) {
-        self.path.enter(name);
-    }
-
-    fn exit_module(&mut self, _name: &str, _container: &str) {
-        self.path.exit();
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if self.path.name().ends_with(".weight") && D >= 2 {
-            self.ids.push(param.id);
-        }
-    }
-}
-
-struct IdFinder {
-    path: Path,
-    ids: BTreeMap<String, ParamId>,
-}
-
-impl ModuleVisitor for IdFinder {
-    fn enter_module(&mut self, name: &str, _container: &str) {
-        self.path.enter(name);
-    }
-
-    fn exit_module(&mut self, _name: &str, _container: &str) {
-        self.path.exit();
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        self.ids.insert(self.path.name(), param.id);
+        Param::from_mapped_value(id(&self.path.name()), value, mapper)
     }
 }

@@ -4,6 +4,7 @@
 //! the dimensions that are open in it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use elastic_space::random::Purpose;
 use elastic_space::sampling::{InvalidSampling, Sampler};
@@ -32,6 +33,8 @@ pub struct PlannedStage {
     pub learning_rate: LearningRate,
     /// Subnets of one step (m).
     pub subnets: usize,
+    /// How they are drawn.
+    pub sampling: Sampling,
     /// What draws them.
     pub sampler: Sampler,
     /// How the gradients of a step's subnets become one.
@@ -220,15 +223,12 @@ pub fn judged(model: &Model, open: &BTreeSet<Dimension>) -> Judged {
 fn base(model: &Model, stage: &BaseStage, at: &str) -> Result<PlannedStage, InvalidScheme> {
     check(at, stage.steps, &stage.learning_rate, stage.distillation.as_ref())?;
     if let Some(patience) = &stage.patience {
-        let range = |field, value: String, range: &str| {
-            Err(InvalidScheme::Range { at: at.to_owned(), field, value, range: range.to_owned() })
-        };
         if patience.evaluations == 0 {
-            return range("patience.evaluations", "0".into(), "at least 1");
+            return Err(out_of_range(at, "patience.evaluations", &0, "at least 1"));
         }
         if !(0.0..1.0).contains(&patience.min_improvement) {
-            let value = patience.min_improvement.to_string();
-            return range("patience.min-improvement", value, "at least 0 and below 1");
+            let field = "patience.min-improvement";
+            return Err(out_of_range(at, field, &patience.min_improvement, "at least 0 and below 1"));
         }
     }
     if matches!(&stage.distillation, Some(Distillation { teacher: Teacher::InPlace, .. })) {
@@ -244,6 +244,7 @@ fn base(model: &Model, stage: &BaseStage, at: &str) -> Result<PlannedStage, Inva
         steps: stage.steps,
         learning_rate: stage.learning_rate,
         subnets: 1,
+        sampling,
         sampler,
         reduce: Reduce::Mean,
         distillation: stage.distillation.clone(),
@@ -274,12 +275,7 @@ fn elastic(
         } else {
             "at least 1 and at least the number of fixed subnets".to_owned()
         };
-        return Err(InvalidScheme::Range {
-            at: at.to_owned(),
-            field: "subnets",
-            value: subnets.to_string(),
-            range,
-        });
+        return Err(out_of_range(at, "subnets", &subnets, &range));
     }
     let in_place = matches!(&stage.distillation, Some(Distillation { teacher: Teacher::InPlace, .. }));
     if in_place && stage.sampling.fixed().first().is_none_or(|name| name != "largest") {
@@ -292,6 +288,7 @@ fn elastic(
         steps: stage.steps,
         learning_rate: stage.learning_rate,
         subnets,
+        sampling: stage.sampling.clone(),
         sampler,
         reduce: stage.reduce,
         distillation: stage.distillation.clone(),
@@ -331,14 +328,14 @@ fn check(
         ("distillation.weight", weight, (0.0..=1.0).contains(&weight), "at least 0 and at most 1"),
     ];
     match rows.into_iter().find(|(_, _, holds, _)| !holds) {
-        Some((field, value, _, range)) => Err(InvalidScheme::Range {
-            at: at.to_owned(),
-            field,
-            value: value.to_string(),
-            range: range.to_owned(),
-        }),
+        Some((field, value, _, range)) => Err(out_of_range(at, field, &value, range)),
         None => Ok(()),
     }
+}
+
+fn out_of_range(at: &str, field: &'static str, value: &dyn fmt::Display, range: &str) -> InvalidScheme {
+    let (at, value, range) = (at.to_owned(), value.to_string(), range.to_owned());
+    InvalidScheme::Range { at, field, value, range }
 }
 
 fn names(dimensions: &BTreeSet<Dimension>) -> String {

@@ -14,10 +14,10 @@ const THREADS: usize = 2;
 /// A network outside the supernet that gives the soft targets of distillation
 /// ([Hinton et al., 2015](https://arxiv.org/abs/1503.02531)).
 pub struct OnnxTeacher {
-    // Invariant: the graph takes `chunk` images of `input`, and gives `[chunk, classes]`.
+    // Invariant: the graph takes `fixed` images of `input`, or as many as come, and gives their `classes`.
     path: PathBuf,
     session: Box<dyn Session>,
-    chunk: usize,
+    fixed: Option<usize>,
     input: [usize; 3],
     classes: usize,
 }
@@ -126,7 +126,8 @@ impl OnnxTeacher {
         let session = elastic_runtime::open(&runtime, &model)
             .map_err(|source| TeacherError::Open { path: path.to_owned(), source })?;
         let chunk = chunk(path, session.inputs(), batch_size, input)?;
-        let mut teacher = Self { path: path.to_owned(), session, chunk, input, classes };
+        let fixed = declared_batch(&session.inputs()[0]);
+        let mut teacher = Self { path: path.to_owned(), session, fixed, input, classes };
         teacher.logits(&vec![0.0; chunk * input.iter().product::<usize>()], chunk)?;
         Ok(teacher)
     }
@@ -160,8 +161,7 @@ impl OnnxTeacher {
     /// The logits of each image, `[count, classes]`.
     fn logits(&mut self, images: &[f32], count: usize) -> Result<Vec<f32>, TeacherError> {
         let [channels, height, width] = self.input;
-        // A graph with an open batch takes whatever comes.
-        let chunk = if self.is_open() { count } else { self.chunk };
+        let chunk = self.fixed.unwrap_or(count);
         assert_eq!(count % chunk, 0, "a fixed batch divides the batch size");
         let expected = [chunk, self.classes];
         let mut logits = Vec::with_capacity(count * self.classes);
@@ -181,10 +181,6 @@ impl OnnxTeacher {
             }
         }
         Ok(logits)
-    }
-
-    fn is_open(&self) -> bool {
-        declared_batch(&self.session.inputs()[0]).is_none()
     }
 }
 

@@ -12,7 +12,7 @@ use elastic_trainer::Model;
 use elastic_trainer::checkpoint;
 use elastic_trainer::health::Health;
 use elastic_trainer::init::{Init, Layout};
-use elastic_trainer::metrics::Record;
+use elastic_trainer::metrics::{self, Record, Spread};
 use elastic_trainer::plan::{PlannedStage, plan};
 use elastic_trainer::run_folder::RunFolder;
 use elastic_trainer::train::{Event, Outcome, Start, train};
@@ -170,8 +170,8 @@ impl Train {
         }
         if let Some(stage) = &self.from {
             let stage = RunFolder(stage.clone());
-            let after = checkpoint::load_supernet(&stage.supernet())?.training.stage;
             let from = stage.supernet();
+            let after = checkpoint::load_trained(&from)?.stage;
             model.init = Some(Init { from, map: Vec::new(), layout: Layout::Elastic, after: Some(after) });
         }
         model.validate()?;
@@ -206,15 +206,12 @@ fn describe(record: &Record) -> String {
             "step {step}: loss {loss:.3}, {images_per_second:.0} images/s, {subnet_updates_per_second:.1} subnet-updates/s"
         ),
         Record::Validation { step, accuracy, random_accuracy, .. } => {
-            let named: Vec<String> =
+            let mut parts: Vec<String> =
                 accuracy.iter().map(|(name, value)| format!("{name} {}", percent(*value))).collect();
-            let mean = random_accuracy.iter().sum::<f64>() / random_accuracy.len().max(1) as f64;
-            format!(
-                "step {step}: validation {}, mean of {} random {}",
-                named.join(", "),
-                random_accuracy.len(),
-                percent(mean)
-            )
+            if let Some(Spread { mean, .. }) = Spread::of(random_accuracy) {
+                parts.push(format!("mean of {} random {}", random_accuracy.len(), percent(mean)));
+            }
+            format!("step {step}: validation {}", parts.join(", "))
         }
     }
 }
@@ -230,9 +227,8 @@ struct Summary<'a> {
 /// The last evaluation of a finished run.
 fn summarise(folder: &RunFolder, format: Format) -> anyhow::Result<()> {
     let model = read_model(&folder.config())?;
-    let records = elastic_trainer::metrics::read(&folder.metrics())?;
-    let last = records.iter().rev().find(|record| matches!(record, Record::Validation { .. }));
-    let Some(record @ Record::Validation { step, images, .. }) = last else {
+    let records = metrics::read(&folder.metrics())?;
+    let Some(record @ Record::Validation { step, images, .. }) = metrics::last_validation(&records) else {
         bail!("{} has no evaluation: the file was changed", folder.metrics().display());
     };
     let judged =

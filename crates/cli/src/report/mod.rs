@@ -13,7 +13,6 @@ use anyhow::{Context, bail};
 use elastic_space::sampling::{Distribution, Law};
 use elastic_space::{Sampling, file};
 use elastic_trainer::Model;
-use elastic_trainer::config::{Progressive, Scheme};
 use elastic_trainer::health::Health;
 use elastic_trainer::metrics::{self, Record, Spread};
 use elastic_trainer::plan::{PlannedStage, plan};
@@ -45,8 +44,6 @@ pub(crate) struct RunReport {
 pub(crate) struct StageReport {
     /// What was planned.
     pub(crate) planned: PlannedStage,
-    /// How its subnets are drawn, in words.
-    pub(crate) sampling: String,
     /// What the log has of it.
     pub(crate) logged: Option<Logged>,
 }
@@ -89,18 +86,15 @@ impl RunReport {
                 model.training.evaluate_every
             );
         }
-        let is_validation = |record: &&Record| matches!(record, Record::Validation { .. });
-        let health = match records.iter().rev().find(is_validation) {
+        let health = match metrics::last_validation(&records) {
             Some(last) => Health::of(&model, last)?,
             None => None,
         };
-        let samplings = samplings(&model.training.scheme);
-        let stage = |(planned, sampling): (PlannedStage, String)| StageReport {
+        let stage = |planned: PlannedStage| StageReport {
             logged: logged(&records, &planned, model.training.evaluate_every),
             planned,
-            sampling,
         };
-        let stages = plan(&model)?.into_iter().zip(samplings).map(stage).collect();
+        let stages = plan(&model)?.into_iter().map(stage).collect();
         let folder = PathBuf::from(&name);
         Ok(Self { name, folder, model, config, records, stages, finished: false, health })
     }
@@ -139,19 +133,7 @@ fn logged(records: &[Record], stage: &PlannedStage, evaluate_every: u64) -> Opti
     })
 }
 
-/// How the subnets of each stage are drawn, in words; in the order of the plan.
-fn samplings(scheme: &Scheme) -> Vec<String> {
-    let base = "largest".to_owned();
-    match scheme {
-        Scheme::Base(_) => vec![base],
-        Scheme::Joint(stage) => vec![in_words(&stage.sampling)],
-        Scheme::Progressive(Progressive { base: first, stages }) => {
-            let first = first.iter().map(|_| base.clone());
-            first.chain(stages.iter().map(|stage| in_words(&stage.sampling))).collect()
-        }
-    }
-}
-
+/// How subnets are drawn, in words.
 fn in_words(sampling: &Sampling) -> String {
     match sampling {
         Sampling::Fixed(names) => names.join(", "),

@@ -3,13 +3,13 @@
 use elastic_space::budget::Quantity;
 use elastic_trainer::config::{Distillation, Reduce, Teacher};
 use elastic_trainer::health::{Health, SubnetHealth};
-use elastic_trainer::metrics::{Record, Spread};
+use elastic_trainer::metrics::{self, Record, Spread};
 use elastic_trainer::plan::PlannedStage;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::chart::whole;
 use super::curves::{self, names};
-use super::{RunReport, StageReport, scatter};
+use super::{RunReport, StageReport, in_words, scatter};
 use crate::health;
 use crate::table::percent;
 
@@ -241,7 +241,7 @@ fn stages(report: &RunReport) -> Markup {
 }
 
 fn stage_row(report: &RunReport, index: usize, stage: &StageReport) -> Markup {
-    let StageReport { planned, sampling, logged } = stage;
+    let StageReport { planned, logged } = stage;
     let open: Vec<&str> = planned.open.iter().map(|dimension| dimension.name()).collect();
     let rate = &planned.learning_rate;
     let per_second = |value: Option<f64>, decimals: usize| value.map(|value| format!("{value:.decimals$}"));
@@ -253,7 +253,7 @@ fn stage_row(report: &RunReport, index: usize, stage: &StageReport) -> Markup {
             td { (steps(report, index, planned)) }
             td.rate { (rate.peak) " to " (rate.last) ", " (rate.warm_up_steps) }
             td.number { (planned.subnets) }
-            td { (sampling) }
+            td { (in_words(&planned.sampling)) }
             td { (match planned.reduce { Reduce::Sum => "sum", Reduce::Mean => "mean" }) }
             td { (distillation(planned.distillation.as_ref())) }
             td.number { (logged.and_then(|l| per_second(l.images_per_second, 0)).unwrap_or_default()) }
@@ -292,8 +292,7 @@ fn distillation(distillation: Option<&Distillation>) -> String {
 
 /// The step of the last evaluation.
 fn evaluated(report: &RunReport) -> String {
-    let is_validation = |record: &&Record| matches!(record, Record::Validation { .. });
-    number(report.records.iter().rev().find(is_validation).map_or(0, Record::step))
+    number(metrics::last_validation(&report.records).map_or(0, Record::step))
 }
 
 fn peak(report: &RunReport) -> Option<u64> {

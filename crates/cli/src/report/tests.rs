@@ -147,7 +147,7 @@ fn stages_of_a_log() {
     let (_, base) = report.begun().next().expect("a stage");
     assert_eq!(base.images_per_second, Some(150.0));
     assert_eq!(base.peak_memory_bytes, Some(60_000_000));
-    let words: Vec<&str> = report.stages.iter().map(|stage| &stage.sampling[..]).collect();
+    let words: Vec<String> = report.stages.iter().map(|stage| in_words(&stage.planned.sampling)).collect();
     assert_eq!(words, ["largest", "largest, smallest, rest random", "random"]);
 }
 

@@ -45,6 +45,26 @@ pub(crate) fn spaces(layers: usize) -> impl Strategy<Value = SearchSpace> {
     )
 }
 
+/// Images of 1 x 4 x 4 in four patches and two classes; one choice of everything else. For tests that look at
+/// some of the choices only.
+pub(crate) fn plain_vit() -> VitSpace {
+    let one = || WidthChoices { choices: vec![1], per: Granularity::Network };
+    VitSpace {
+        image_size: 4,
+        channels: 1,
+        patch_size: 2,
+        classes: 2,
+        head_dim: 2,
+        pooling: Pooling::Mean,
+        embed_dim: vec![2],
+        depth: DepthChoices { choices: vec![1], drop: DropPolicy::Prefix },
+        heads: one(),
+        mlp_width: one(),
+        stages: Vec::new(),
+        transforms: [].into(),
+    }
+}
+
 /// The layers of each stage, where a new stage begins after each layer whose flag is set.
 fn stages(layers: usize, borders: &[bool]) -> Vec<usize> {
     let mut stages = vec![0];

@@ -5,16 +5,15 @@ use std::path::Path;
 
 use burn::tensor::{bf16, f16};
 use elastic_runtime::initializers;
+use elastic_space::subnet::METADATA_KEY as SUBNET_KEY;
 use elastic_space::{Array, SearchSpace, Subnet, file};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
 
 use super::InitError;
+use crate::checkpoint::METADATA_KEY as OWN_KEY;
+use crate::parameters::floats;
 
-/// The metadata entry of our own safetensors files.
-const OWN_KEY: &str = "elastic";
-/// The metadata entry of exported ONNX files that holds the subnet as JSON.
-const SUBNET_KEY: &str = "elastic.subnet";
 /// The producer of exported ONNX files.
 const PRODUCER: &str = "elastic";
 
@@ -94,7 +93,7 @@ fn tensor(view: &TensorView<'_>) -> Tensor {
         data.as_chunks::<2>().0.iter().map(|bytes| widen(u16::from_le_bytes(*bytes))).collect()
     };
     let data = match view.dtype() {
-        Dtype::F32 => data.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect(),
+        Dtype::F32 => floats(data),
         Dtype::F16 => halves(|bits| f16::from_bits(bits).to_f32()),
         Dtype::BF16 => halves(|bits| bf16::from_bits(bits).to_f32()),
         other => return Tensor::Other { kind: format!("{other:?}") },

@@ -4,20 +4,10 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
-use super::{Record, named_tag, random_tag};
+use super::{IMAGES_TAG, Record, Spread, TRAIN_TAGS, named_tag, random_tag};
 
 /// The columns that say which record a row is.
 const KEYS: [&str; 3] = ["kind", "stage", "step"];
-/// The numbers of a training record.
-const TRAIN: [&str; 6] = [
-    "train/loss",
-    "train/learning_rate",
-    "train/gradient_norm",
-    "train/images_per_second",
-    "train/subnet_updates_per_second",
-    "train/peak_memory_bytes",
-];
-
 /// The columns of a run's table, which stay the same over all its stages.
 #[derive(Debug)]
 pub(super) struct Columns {
@@ -27,10 +17,10 @@ pub(super) struct Columns {
 impl Columns {
     /// Those of a model with these named subnets.
     pub(super) fn new(names: BTreeSet<String>) -> Self {
-        let mut tags: Vec<String> = TRAIN.map(str::to_owned).to_vec();
-        tags.push("validation/images".to_owned());
+        let mut tags: Vec<String> = TRAIN_TAGS.map(str::to_owned).to_vec();
+        tags.push(IMAGES_TAG.to_owned());
         tags.extend(names.into_iter().map(|name| named_tag(&name)));
-        tags.extend(["min", "median", "max", "mean"].map(random_tag));
+        tags.extend(Spread::NAMES.map(random_tag));
         Self { tags }
     }
 

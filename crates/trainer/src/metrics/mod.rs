@@ -19,7 +19,7 @@ use growing::GrowingFile;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub enum Record {
-    /// The steps since the last such line, or since the run was resumed.
+    /// The steps since the last such line; speed and memory are those of the process that wrote it.
     Train {
         /// The stage, for instance `2-depth`.
         stage: String,
@@ -104,6 +104,9 @@ pub struct Spread {
 }
 
 impl Spread {
+    /// The names of its numbers.
+    pub const NAMES: [&'static str; 4] = ["min", "median", "max", "mean"];
+
     /// That of some values; nothing where there are none.
     pub fn of(values: &[f64]) -> Option<Self> {
         let mut sorted = values.to_vec();
@@ -119,7 +122,8 @@ impl Spread {
 
     /// The values with their names.
     pub fn named(self) -> [(&'static str, f64); 4] {
-        [("min", self.min), ("median", self.median), ("max", self.max), ("mean", self.mean)]
+        let values = [self.min, self.median, self.max, self.mean];
+        std::array::from_fn(|index| (Self::NAMES[index], values[index]))
     }
 }
 
@@ -139,19 +143,19 @@ impl Record {
                 images_per_second,
                 subnet_updates_per_second,
                 peak_memory_bytes,
-            } => [
-                ("loss", Some(*loss)),
-                ("learning_rate", Some(*learning_rate)),
-                ("gradient_norm", Some(*gradient_norm)),
-                ("images_per_second", Some(*images_per_second)),
-                ("subnet_updates_per_second", Some(*subnet_updates_per_second)),
-                ("peak_memory_bytes", peak_memory_bytes.map(|bytes| bytes as f64)),
-            ]
-            .into_iter()
-            .map(|(name, value)| (format!("train/{name}"), value))
-            .collect(),
+            } => {
+                let values = [
+                    Some(*loss),
+                    Some(*learning_rate),
+                    Some(*gradient_norm),
+                    Some(*images_per_second),
+                    Some(*subnet_updates_per_second),
+                    peak_memory_bytes.map(|bytes| bytes as f64),
+                ];
+                TRAIN_TAGS.map(str::to_owned).into_iter().zip(values).collect()
+            }
             Self::Validation { stage: _, step: _, images, accuracy, random_accuracy } => {
-                let mut scalars = vec![("validation/images".to_owned(), Some(*images as f64))];
+                let mut scalars = vec![(IMAGES_TAG.to_owned(), Some(*images as f64))];
                 scalars.extend(accuracy.iter().map(|(name, value)| (named_tag(name), Some(*value))));
                 let spread = Spread::of(random_accuracy).into_iter().flat_map(Spread::named);
                 scalars.extend(spread.map(|(name, value)| (random_tag(name), Some(value))));
@@ -160,6 +164,19 @@ impl Record {
         }
     }
 }
+
+/// The tags of a training record's numbers.
+const TRAIN_TAGS: [&str; 6] = [
+    "train/loss",
+    "train/learning_rate",
+    "train/gradient_norm",
+    "train/images_per_second",
+    "train/subnet_updates_per_second",
+    "train/peak_memory_bytes",
+];
+
+/// The tag of the number of images of an evaluation.
+const IMAGES_TAG: &str = "validation/images";
 
 /// The tag of a named subnet's accuracy.
 fn named_tag(name: &str) -> String {
@@ -239,6 +256,11 @@ pub fn read(path: &Path) -> Result<Vec<Record>, LogError> {
         records.push(serde_json::from_str(line).map_err(fail)?);
     }
     Ok(records)
+}
+
+/// The last evaluation of a log.
+pub fn last_validation(records: &[Record]) -> Option<&Record> {
+    records.iter().rev().find(|record| matches!(record, Record::Validation { .. }))
 }
 
 #[cfg(test)]

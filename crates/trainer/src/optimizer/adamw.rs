@@ -71,11 +71,8 @@ struct Moments {
 
 /// AdamW that decays matrices only.
 pub fn adamw(config: &Optimizer, network: &Network) -> AdamW {
-    let decayed = parameters::decayed(network);
-    let ids = parameters::ids(network);
     let parameters = parameters::collect(network).into_iter().map(|(name, array)| {
-        let id = ids[&name];
-        let decays = decayed.contains(&id);
+        let (id, decays) = (parameters::id(&name), parameters::decays(&name, &array));
         (id, Parameter { name, decays, elements: array.data.len(), moments: None })
     });
     let Optimizer { weight_decay, beta1, beta2 } = *config;
@@ -83,19 +80,8 @@ pub fn adamw(config: &Optimizer, network: &Network) -> AdamW {
 }
 
 impl AdamW {
-    /// The network after one update.
-    pub fn step(&mut self, rate: f64, network: Network, gradients: GradientsParams) -> Network {
-        self.scaled_step(rate, network, gradients, 1.0)
-    }
-
     /// The network after one update with all gradients times `factor`.
-    pub fn scaled_step(
-        &mut self,
-        rate: f64,
-        network: Network,
-        gradients: GradientsParams,
-        factor: f64,
-    ) -> Network {
+    pub fn step(&mut self, rate: f64, network: Network, gradients: GradientsParams, factor: f64) -> Network {
         network.map(&mut Update { optimizer: self, rate, gradients, factor })
     }
 
@@ -146,13 +132,10 @@ impl AdamW {
                 }
             };
             if tensors.tensor(&format!("{UPDATES}{}", parameter.name)).is_ok() {
-                let floats = |bytes: Vec<u8>| -> Vec<f32> {
-                    bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
-                };
                 let updates = find(UPDATES, Dtype::U64, 1)?;
                 let updates = u64::from_le_bytes(updates.try_into().expect("one value of eight bytes"));
-                let first = floats(find(FIRST, Dtype::F32, parameter.elements)?);
-                let second = floats(find(SECOND, Dtype::F32, parameter.elements)?);
+                let first = parameters::floats(&find(FIRST, Dtype::F32, parameter.elements)?);
+                let second = parameters::floats(&find(SECOND, Dtype::F32, parameter.elements)?);
                 parameter.moments = Some(Moments { updates, first, second });
             }
         }

@@ -1,4 +1,4 @@
-//! Norm, sum and multiples of gradients.
+//! Norm and sum of gradients.
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
@@ -17,13 +17,6 @@ pub fn norm(gradients: &GradientsParams, network: &Network) -> f64 {
 /// The sum of two gradients.
 pub fn added(a: GradientsParams, b: GradientsParams, network: &Network) -> GradientsParams {
     let mut visitor = Add { to: a, from: b };
-    network.visit(&mut visitor);
-    visitor.to
-}
-
-/// All gradients multiplied by a factor.
-pub fn scaled(gradients: GradientsParams, factor: f64, network: &Network) -> GradientsParams {
-    let mut visitor = Scale { from: gradients, to: GradientsParams::new(), factor };
     network.visit(&mut visitor);
     visitor.to
 }
@@ -55,20 +48,6 @@ impl ModuleVisitor for Add {
                 None => gradient,
             };
             self.to.register(param.id, sum);
-        }
-    }
-}
-
-struct Scale {
-    from: GradientsParams,
-    to: GradientsParams,
-    factor: f64,
-}
-
-impl ModuleVisitor for Scale {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if let Some(gradient) = self.from.remove::<D>(param.id) {
-            self.to.register(param.id, gradient * self.factor);
         }
     }
 }

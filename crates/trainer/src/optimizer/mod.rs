@@ -6,4 +6,4 @@ mod gradients;
 
 pub use adamw::{AdamW, StateError, adamw};
 pub use average::averaged;
-pub use gradients::{added, norm, scaled};
+pub use gradients::{added, norm};

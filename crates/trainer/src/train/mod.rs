@@ -106,10 +106,12 @@ fn device() -> Device {
     Device::flex().autodiff()
 }
 
+/// The teacher of each file that a stage names, opened once.
 fn teachers(model: &Model, stages: &[PlannedStage]) -> Result<Teachers, TrainError> {
     let mut teachers = Teachers::new();
     for stage in stages {
-        if let Some(Distillation { teacher: Teacher::Onnx(path), .. }) = &stage.distillation {
+        let Some(Distillation { teacher: Teacher::Onnx(path), .. }) = &stage.distillation else { continue };
+        if !teachers.contains_key(path) {
             let (batch, space) = (model.training.batch_size, &model.space);
             let teacher = OnnxTeacher::open(path, batch, space.input(), space.classes())?;
             teachers.insert(path.clone(), teacher);
@@ -151,7 +153,7 @@ fn initial(
     let Some(after) = &init.after else {
         return Ok((supernet, Progress::default()));
     };
-    let trained = checkpoint::load_supernet(&init.from)?.training;
+    let trained = checkpoint::load_trained(&init.from)?;
     if trained.stage != *after {
         let (after, from, found) = (after.clone(), init.from.clone(), trained.stage);
         return Err(TrainError::After { after, from, found });

@@ -189,7 +189,7 @@ impl<'a> Trainer<'a> {
         };
         let rate = learning_rate(&stage.learning_rate, stage.steps, stage_step);
         let network = &mut self.state.supernet.network;
-        *network = self.state.optimizer.scaled_step(rate, network.clone(), result.gradients, clip);
+        *network = self.state.optimizer.step(rate, network.clone(), result.gradients, clip);
         if let (Some(ema), Some(average)) = (training.ema, self.state.average.take()) {
             self.state.average = Some(averaged(average, network, ema.decay, stage_step));
         }
@@ -207,18 +207,20 @@ impl<'a> Trainer<'a> {
     fn evaluate(&mut self, judged: &Judged, observe: &mut dyn FnMut(Event<'_>)) -> Result<(), TrainError> {
         let supernet = Supernet { space: self.state.supernet.space.clone(), network: self.kept() };
         let judge = |subnet: &Subnet| accuracy(&supernet, subnet, &self.validation, &self.validation_labels);
+        let accuracy: BTreeMap<String, f64> =
+            judged.named.iter().map(|(name, subnet)| (name.clone(), judge(subnet))).collect();
+        let largest = accuracy["largest"];
+        let smallest = accuracy.get("smallest").copied().unwrap_or(largest);
         let record = Record::Validation {
             stage: self.stage().name.clone(),
             step: self.state.progress.step,
             images: self.validation_labels.len(),
-            accuracy: judged.named.iter().map(|(name, subnet)| (name.clone(), judge(subnet))).collect(),
+            accuracy,
             random_accuracy: judged.random.iter().map(judge).collect(),
         };
         self.record(&record, observe)?;
-        let Record::Validation { accuracy, .. } = record else { unreachable!("it was made above") };
-        let largest = accuracy["largest"];
         self.watch_patience(largest);
-        self.watch_collapse(accuracy.get("smallest").copied().unwrap_or(largest))
+        self.watch_collapse(smallest)
     }
 
     fn watch_patience(&mut self, largest: f64) {

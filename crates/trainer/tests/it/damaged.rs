@@ -60,7 +60,7 @@ fn files() -> (TempDir, PathBuf, PathBuf) {
     let average = Some(shared.valid().network);
     let recipe = StepRecipe { reduce: Reduce::Sum, label_smoothing: 0.0, soft_targets: SoftTargets::None };
     let result = gradients(&shared, &batch, &[model.space.largest()], &recipe, &device);
-    shared.network = optimizer.step(0.01, shared.network, result.expect("finite losses").gradients);
+    shared.network = optimizer.step(0.01, shared.network, result.expect("finite losses").gradients, 1.0);
     save_supernet(&weights, &model.space, &shared.network, &trained()).expect("a supernet's file");
     let whole = TrainingState { progress: progress(), model, supernet: shared, average, optimizer };
     save_state(&state, &whole).expect("a training state's file");

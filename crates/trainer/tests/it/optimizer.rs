@@ -8,14 +8,14 @@ use elastic_space::random::Purpose;
 use elastic_space::vit::{Pooling, VitSpace};
 use elastic_space::{SearchSpace, Seed};
 use elastic_trainer::config::Optimizer;
-use elastic_trainer::optimizer::{adamw, averaged, norm, scaled};
+use elastic_trainer::optimizer::{adamw, averaged, norm};
 use elastic_trainer::supernet::Network;
 use elastic_trainer::{Supernet, parameters};
 use rand::Rng;
 
 use crate::reference;
 use crate::step::named;
-use crate::support::{self, supernet, vit_space, worst};
+use crate::support::{self, scaled, supernet, vit_space, worst};
 
 fn shared() -> Supernet {
     supernet(support::space(), 1, &Device::flex().autodiff())
@@ -23,6 +23,13 @@ fn shared() -> Supernet {
 
 fn gradient(values: &[f32]) -> Tensor<1> {
     Tensor::from_floats(values, &Device::flex())
+}
+
+/// The parameters that decay.
+fn decayed(network: &Network) -> Vec<ParamId> {
+    let weights = parameters::collect(network);
+    let decaying = weights.iter().filter(|(name, array)| parameters::decays(name, array));
+    decaying.map(|(name, _)| parameters::id(name)).collect()
 }
 
 #[test]
@@ -47,7 +54,7 @@ fn decay_is_for_matrices_only() {
     }
     let space = vit_space(Pooling::ClassToken, DropPolicy::Prefix, Granularity::Network);
     let shared = supernet(SearchSpace::Vit(space), 1, &Device::flex());
-    let wanted = parameters::decayed(&shared.network);
+    let wanted = decayed(&shared.network);
     let mut names = Names { path: Vec::new(), wanted, found: Vec::new() };
     shared.network.visit(&mut names);
     let mut expected = vec!["patch_embed.proj.weight".to_owned()];
@@ -74,7 +81,7 @@ fn two_steps_by_hand() {
         let Network::Vit(vit) = &shared.network;
         gradients.register(vit.head.weight.id, Tensor::<2>::full([13, 3], value, &Device::flex()));
         gradients.register(vit.head.bias.id, Tensor::<1>::full([3], value, &Device::flex()));
-        shared.network = optimizer.step(0.1, shared.network, gradients);
+        shared.network = optimizer.step(0.1, shared.network, gradients, 1.0);
     }
     let after = parameters::collect(&shared.network);
     for (name, array) in &before {
@@ -126,7 +133,7 @@ fn updates_are_those_of_burn() {
     let base = AdamWConfig::new().with_beta_1(0.9).with_beta_2(0.98).with_epsilon(1e-8);
     let decaying = base.clone().with_weight_decay(0.1).build();
     let plain = base.with_weight_decay(0.0).init();
-    let mut burns = plain.with_group(ParamGroup::from_ids(parameters::decayed(&network)), decaying, None);
+    let mut burns = plain.with_group(ParamGroup::from_ids(decayed(&network)), decaying, None);
     let mut ours = adamw(&config, &network);
     let (mut expected, mut found) = (network.clone(), network);
     for step in 0..6 {
@@ -135,7 +142,7 @@ fn updates_are_those_of_burn() {
         let factor = if step % 2 == 0 { 1.0 } else { 0.3 };
         let (theirs, mine) = (scaled(draw(), factor, &expected), draw());
         expected = burns.step(0.01, expected, theirs);
-        found = ours.scaled_step(0.01, found, mine, factor);
+        found = ours.step(0.01, found, mine, factor);
         let collected = parameters::collect(&found);
         for (name, array) in parameters::collect(&expected) {
             let values: Vec<f64> = array.data.iter().map(|&value| f64::from(value)).collect();
@@ -151,13 +158,13 @@ fn a_saved_state_goes_on_bit_for_bit() {
     let network = shared().network;
     let mut optimizer = adamw(&config, &network);
     let gradients = random_gradients(&network, 1, |index| index == 2);
-    let network = optimizer.step(0.01, network, gradients);
+    let network = optimizer.step(0.01, network, gradients, 1.0);
     let bytes = optimizer.into_bytes().expect("a state");
     let mut again = adamw(&config, &network).from_bytes(&bytes).expect("a state that fits");
     assert!(again.into_bytes().expect("a state") == bytes, "equal states are equal bytes");
     let draw = || random_gradients(&network, 2, |_| false);
-    let expected = parameters::collect(&optimizer.step(0.01, network.clone(), draw()));
-    assert_eq!(parameters::collect(&again.step(0.01, network.clone(), draw())), expected);
+    let expected = parameters::collect(&optimizer.step(0.01, network.clone(), draw(), 1.0));
+    assert_eq!(parameters::collect(&again.step(0.01, network.clone(), draw(), 1.0)), expected);
     assert!(again.into_bytes().expect("a state") == optimizer.into_bytes().expect("a state"));
 }
 
@@ -166,7 +173,7 @@ fn a_state_of_other_parameters_is_refused() {
     let config = Optimizer { weight_decay: 0.1, beta1: 0.9, beta2: 0.98 };
     let network = shared().network;
     let mut optimizer = adamw(&config, &network);
-    optimizer.step(0.01, network.clone(), random_gradients(&network, 1, |_| false));
+    optimizer.step(0.01, network.clone(), random_gradients(&network, 1, |_| false), 1.0);
     let bytes = optimizer.into_bytes().expect("a state");
     let space = vit_space(Pooling::ClassToken, DropPolicy::Prefix, Granularity::Network);
     let other = supernet(SearchSpace::Vit(VitSpace { classes: 9, ..space }), 1, &Device::flex()).network;

@@ -7,7 +7,7 @@ use elastic_data::{Augmentation, Loader};
 use elastic_space::random::Purpose;
 use elastic_space::{Dimension, Sampling, Weights};
 use elastic_trainer::config::{BaseStage, Ema, LearningRate, Stage, SubnetCount, Training};
-use elastic_trainer::optimizer::{adamw, scaled};
+use elastic_trainer::optimizer::adamw;
 use elastic_trainer::run_folder::RunFolder;
 use elastic_trainer::step::{SoftTargets, StepRecipe};
 use elastic_trainer::train::Start;
@@ -15,8 +15,8 @@ use elastic_trainer::{Model, Supernet, checkpoint, parameters, schedule, step, t
 
 use crate::step::named;
 use crate::support::{
-    base_stage, joint, model, only_stage, opening, progressive, rich_stage, space, splits, stage, training,
-    worst,
+    base_stage, joint, model, only_stage, opening, progressive, rich_stage, scaled, space, splits, stage,
+    training, worst,
 };
 
 #[test]
@@ -93,7 +93,7 @@ fn by_hand(model: &Model) -> Weights {
             gradients = scaled(gradients, (limit / norm).min(1.0), &shared.network);
         }
         let rate = schedule::learning_rate(&stage.learning_rate, stage.steps, number);
-        shared.network = optimizer.step(rate, shared.network, gradients);
+        shared.network = optimizer.step(rate, shared.network, gradients, 1.0);
         let decay =
             recipe.ema.map_or(0.0, |ema| ema.decay.min((1 + number) as f64 / (10 + number) as f64)) as f32;
         for (name, array) in parameters::collect(&shared.network) {

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, TensorData};
 use elastic_data::{Augmentation, Batch, DataConfig, Images, Splits};
 use elastic_space::choices::{DepthChoices, DropPolicy, Granularity, TransformKind, WidthChoices};
@@ -257,4 +259,25 @@ fn leading(full: &[usize], shape: &[usize]) -> Vec<usize> {
         offset
     };
     (0..shape.iter().product()).map(offset).collect()
+}
+
+/// All gradients multiplied by a factor.
+pub(crate) fn scaled(gradients: GradientsParams, factor: f64, network: &Network) -> GradientsParams {
+    let mut visitor = Scale { from: gradients, to: GradientsParams::new(), factor };
+    network.visit(&mut visitor);
+    visitor.to
+}
+
+struct Scale {
+    from: GradientsParams,
+    to: GradientsParams,
+    factor: f64,
+}
+
+impl ModuleVisitor for Scale {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if let Some(gradient) = self.from.remove::<D>(param.id) {
+            self.to.register(param.id, gradient * self.factor);
+        }
+    }
 }

@@ -254,7 +254,7 @@ fn transforms_do_not_decay() {
         let mut zeros = Zeros(GradientsParams::new());
         shared.network.visit(&mut zeros);
         let config = Optimizer { weight_decay: 0.5, beta1: 0.9, beta2: 0.99 };
-        shared.network = adamw(&config, &shared.network).step(0.1, shared.network, zeros.0);
+        shared.network = adamw(&config, &shared.network).step(0.1, shared.network, zeros.0, 1.0);
         for (name, array) in parameters::collect(&shared.network) {
             let matrix = name.ends_with(".weight") && array.shape.len() > 1;
             assert_eq!(array == before[&name], !matrix, "{kind:?}: {name}");
