@@ -1,8 +1,9 @@
 //! Losses on soft targets.
 
-use burn::tensor::{Tensor, activation};
 use elastic_data::Batch;
 use elastic_space::Array;
+
+pub use crate::ops::cross_entropy;
 
 /// The targets of a batch: its smoothed labels, and where its images are mixed, the mixture of both
 /// images' smoothed labels with the images' shares.
@@ -29,15 +30,4 @@ fn smoothed(labels: &[u8], classes: usize, smoothing: f64) -> Vec<f32> {
         values[row * classes + usize::from(label)] += 1.0 - smoothing as f32;
     }
     values
-}
-
-/// The mean cross-entropy of the rows.
-///
-/// # Shapes
-///
-/// - logits, targets: `[rows, classes]`; each row of targets sums to 1
-/// - output: `[1]`
-pub fn cross_entropy(logits: Tensor<2>, targets: Tensor<2>) -> Tensor<1> {
-    let rows = logits.dims()[0] as f64;
-    (activation::log_softmax(logits, 1) * targets).sum() / -rows
 }

@@ -148,11 +148,11 @@ impl Step<'_> {
         let values = batch.images.len() / batch.labels.len();
         let shape = [images.len()].into_iter().chain(supernet.space.input()).collect::<Vec<_>>();
         let images = batch.images[images.start * values..images.end * values].to_vec();
-        let images: Tensor<4> = Tensor::from_data(TensorData::new(images, shape), device);
+        let input = network.arranged(Tensor::from_data(TensorData::new(images, shape), device));
         let mut accumulator = GradientsAccumulator::new();
         let mut losses = Vec::with_capacity(subnets.len());
         for (index, subnet) in subnets.iter().enumerate() {
-            let logits = network.forward(images.clone(), subnet);
+            let logits = network.forward(input.clone(), subnet);
             let loss = cross_entropy(logits.clone(), targets.clone());
             if let (0, SoftTargets::InPlace { weight }) = (index, &recipe.soft_targets) {
                 targets = mixed(ops::softmax(logits.detach(), 1.0), *weight);

@@ -27,15 +27,27 @@ pub enum Network {
 }
 
 impl Network {
-    /// The logits of a subnet.
+    /// What all subnets do alike to their input; so the subnets of a step do it once.
     ///
     /// # Shapes
     ///
     /// - images: `[batch, channels, height, width]`
+    /// - output: as the family reads it
+    pub fn arranged(&self, images: Tensor<4>) -> Tensor<4> {
+        match self {
+            Network::Vit(vit) => vit.patches(images),
+        }
+    }
+
+    /// The logits of a subnet.
+    ///
+    /// # Shapes
+    ///
+    /// - input: from [`Self::arranged`]
     /// - output: `[batch, classes]`
-    pub fn forward(&self, images: Tensor<4>, subnet: &Subnet) -> Tensor<2> {
+    pub fn forward(&self, input: Tensor<4>, subnet: &Subnet) -> Tensor<2> {
         match (self, subnet) {
-            (Network::Vit(vit), Subnet::Vit(subnet)) => vit.forward(images, subnet),
+            (Network::Vit(vit), Subnet::Vit(subnet)) => vit.forward(input, subnet),
         }
     }
 }
@@ -67,7 +79,7 @@ impl Supernet {
     /// - images: `[batch, channels, height, width]`
     /// - output: `[batch, classes]`
     pub fn forward(&self, images: Tensor<4>, subnet: &Subnet) -> Tensor<2> {
-        self.network.forward(images, subnet)
+        self.network.forward(self.network.arranged(images), subnet)
     }
 
     /// The logits of a subnet for plain data, without gradients.

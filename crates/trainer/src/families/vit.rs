@@ -6,7 +6,7 @@ use elastic_space::vit::{Pooling, VitLayer, VitSpace, VitSubnet};
 use elastic_space::{Array, Dimension, Weights};
 use rand::Rng;
 
-use crate::layers::{ElasticLayerNorm, ElasticLinear, ElasticQkv, Transforms};
+use crate::layers::{ElasticLayerNorm, ElasticLinear, ElasticQkv, Transforms, leading};
 use crate::ops::{self, AttentionShape};
 use crate::parameters::{array, param, small_normal};
 
@@ -122,13 +122,13 @@ impl Vit {
     ///
     /// # Shapes
     ///
-    /// - images: `[batch, channels, height, width]`
+    /// - patches: `[batch, rows, columns, channels * patch * patch]`, from [`Self::patches`]
     /// - output: `[batch, classes]`
-    pub fn forward(&self, images: Tensor<4>, subnet: &VitSubnet) -> Tensor<2> {
-        let batch = images.dims()[0];
+    pub fn forward(&self, patches: Tensor<4>, subnet: &VitSubnet) -> Tensor<2> {
+        let [batch, rows, columns, values] = patches.dims();
         let embed = subnet.embed_dim;
-        let patches = self.patches(images);
-        let count = patches.dims()[0] / batch;
+        let count = rows * columns;
+        let patches = patches.reshape([batch * count, values]);
         let mut x = self.patch_embed.proj.forward(patches, embed).reshape([batch, count, embed]);
         if let Some(token) = self.class_token(embed) {
             x = Tensor::cat(vec![token.expand([batch, 1, embed]), x], 1);
@@ -174,20 +174,22 @@ impl Vit {
         weights
     }
 
-    /// Cuts images into patches, rows first; a patch lists its channels, then its rows.
+    /// Cuts images into patches; a patch lists its channels, then its rows.
     ///
     /// # Shapes
     ///
     /// - images: `[batch, channels, height, width]`
-    /// - output: `[batch * patches, channels * patch * patch]`
-    fn patches(&self, images: Tensor<4>) -> Tensor<2> {
+    /// - output: `[batch, rows, columns, channels * patch * patch]`
+    pub fn patches(&self, images: Tensor<4>) -> Tensor<4> {
         let [batch, channels, height, width] = images.dims();
         let size = self.patch_size;
         let (rows, columns) = (height / size, width / size);
-        images
-            .reshape([batch, channels, rows, size, columns, size])
-            .permute([0, 2, 4, 1, 3, 5])
-            .reshape([batch * rows * columns, channels * size * size])
+        images.reshape([batch, channels, rows, size, columns, size]).permute([0, 2, 4, 1, 3, 5]).reshape([
+            batch,
+            rows,
+            columns,
+            channels * size * size,
+        ])
     }
 
     fn patch_values(&self) -> usize {
@@ -196,12 +198,12 @@ impl Vit {
 
     /// `[1, 1, embed]`
     fn class_token(&self, embed: usize) -> Option<Tensor<3>> {
-        self.cls_token.as_ref().map(|token| token.val().slice(s![.., .., 0..embed]))
+        self.cls_token.as_ref().map(|token| leading(token, [1, 1, embed]))
     }
 
     /// `[1, tokens, embed]`
     fn positions(&self, embed: usize) -> Tensor<3> {
-        self.pos_embed.val().slice(s![.., .., 0..embed])
+        leading(&self.pos_embed, [1, self.pos_embed.dims()[1], embed])
     }
 }
 
@@ -211,34 +213,43 @@ impl Block {
     /// - x: `[batch * tokens, embed]`
     /// - output: `[batch * tokens, embed]`
     fn forward(&self, x: Tensor<2>, layer: &VitLayer, batch: usize, head_dim: usize) -> Tensor<2> {
-        let x = self.attn.forward(self.norm1.forward(x.clone()), layer.heads, batch, head_dim) + x;
-        self.mlp.forward(self.norm2.forward(x.clone()), layer.mlp_width) + x
+        let normal = self.norm1.forward(x.clone());
+        let x = self.attn.forward_add(normal, layer.heads, batch, head_dim, x);
+        let normal = self.norm2.forward(x.clone());
+        self.mlp.forward_add(normal, layer.mlp_width, x)
     }
 }
 
 impl Attention {
-    /// Scaled dot-product attention of the first `heads` heads.
+    /// A residual plus scaled dot-product attention of the first `heads` heads.
     ///
     /// # Shapes
     ///
-    /// - x: `[batch * tokens, embed]`
+    /// - x, residual: `[batch * tokens, embed]`
     /// - output: `[batch * tokens, embed]`
-    fn forward(&self, x: Tensor<2>, heads: usize, batch: usize, head_dim: usize) -> Tensor<2> {
-        let [rows, embed] = x.dims();
-        let shape = AttentionShape { tokens: rows / batch, heads, head_dim };
+    fn forward_add(
+        &self,
+        x: Tensor<2>,
+        heads: usize,
+        batch: usize,
+        head_dim: usize,
+        residual: Tensor<2>,
+    ) -> Tensor<2> {
+        let shape = AttentionShape { tokens: x.dims()[0] / batch, heads, head_dim };
         let qkv = self.qkv.forward(x, heads * head_dim);
-        self.proj.forward(ops::attention(qkv, shape), embed)
+        self.proj.forward_add(ops::attention(qkv, shape), residual)
     }
 }
 
 impl Mlp {
+    /// A residual plus the MLP.
+    ///
     /// # Shapes
     ///
-    /// - x: `[rows, embed]`
+    /// - x, residual: `[rows, embed]`
     /// - output: `[rows, embed]`
-    fn forward(&self, x: Tensor<2>, width: usize) -> Tensor<2> {
-        let embed = x.dims()[1];
-        self.fc2.forward(ops::gelu(self.fc1.forward(x, width)), embed)
+    fn forward_add(&self, x: Tensor<2>, width: usize, residual: Tensor<2>) -> Tensor<2> {
+        self.fc2.forward_add(ops::gelu(self.fc1.forward(x, width)), residual)
     }
 }
 

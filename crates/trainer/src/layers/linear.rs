@@ -1,10 +1,11 @@
 //! A fully connected layer whose inputs and outputs both shrink.
 
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Tensor, module::linear};
+use burn::tensor::{Device, Tensor};
 use rand::Rng;
 
-use super::Transforms;
+use super::{Transforms, leading};
+use crate::ops;
 use crate::parameters::{constant, param, xavier_uniform};
 
 /// y = x W + b with a leading part of W and b (method row A1).
@@ -41,8 +42,8 @@ impl ElasticLinear {
     /// - weight: `[inputs, outputs]`
     /// - bias: `[outputs]`
     pub fn slice(&self, inputs: usize, outputs: usize) -> (Tensor<2>, Tensor<1>) {
-        let weight = self.weight.val().slice([0..inputs, 0..outputs]);
-        self.transforms.fold(weight, self.bias.val().narrow(0, 0, outputs))
+        let weight = leading(&self.weight, [inputs, outputs]);
+        self.transforms.fold(weight, leading(&self.bias, [outputs]))
     }
 
     /// Runs on the first `outputs` features out; the features in are those of `x`.
@@ -53,6 +54,17 @@ impl ElasticLinear {
     /// - output: `[rows, outputs]`
     pub fn forward(&self, x: Tensor<2>, outputs: usize) -> Tensor<2> {
         let (weight, bias) = self.slice(x.dims()[1], outputs);
-        linear(x, weight, Some(bias))
+        ops::linear(x, weight, bias)
+    }
+
+    /// [`Self::forward`] plus a residual, in one pass.
+    ///
+    /// # Shapes
+    ///
+    /// - x: `[rows, inputs]`
+    /// - residual, output: `[rows, outputs]`
+    pub fn forward_add(&self, x: Tensor<2>, residual: Tensor<2>) -> Tensor<2> {
+        let (weight, bias) = self.slice(x.dims()[1], residual.dims()[1]);
+        ops::linear_add(x, weight, bias, residual)
     }
 }

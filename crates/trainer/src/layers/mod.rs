@@ -12,3 +12,12 @@ pub use linear::ElasticLinear;
 pub use norm::ElasticLayerNorm;
 pub use qkv::ElasticQkv;
 pub use transform::{Affine, Gate, Transform, Transforms};
+
+use burn::module::Param;
+use burn::tensor::Tensor;
+
+/// The leading part of a parameter; where it is the whole, no slice stands in the way of its gradient.
+pub(crate) fn leading<const D: usize>(param: &Param<Tensor<D>>, sizes: [usize; D]) -> Tensor<D> {
+    let whole = param.val();
+    if whole.dims() == sizes { whole } else { whole.slice(sizes.map(|size| 0..size)) }
+}

@@ -4,7 +4,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 use elastic_space::vit::LAYER_NORM_EPSILON;
 
-use super::Transforms;
+use super::{Transforms, leading};
 use crate::ops;
 use crate::parameters::{constant, param};
 
@@ -37,8 +37,7 @@ impl ElasticLayerNorm {
 
     /// Scale and shift of the first `features` with their transform, both `[features]`.
     pub fn slice(&self, features: usize) -> (Tensor<1>, Tensor<1>) {
-        let part = |param: &Param<Tensor<1>>| param.val().narrow(0, 0, features);
-        self.transforms.fold(part(&self.weight), part(&self.bias))
+        self.transforms.fold(leading(&self.weight, [features]), leading(&self.bias, [features]))
     }
 
     /// Normalises each row.

@@ -1,10 +1,11 @@
 //! The fused projection to queries, keys and values, of which the first heads are kept.
 
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Tensor, module::linear};
+use burn::tensor::{Device, Tensor};
 use rand::Rng;
 
-use super::Transforms;
+use super::{Transforms, leading};
+use crate::ops;
 use crate::parameters::{constant, param, xavier_uniform};
 
 /// Queries, keys and values in one projection; each part keeps its leading features (A4).
@@ -42,8 +43,8 @@ impl ElasticQkv {
     /// - weight: `[inputs, 3 * inner]`
     /// - bias: `[3 * inner]`
     pub fn slice(&self, inputs: usize, inner: usize) -> (Tensor<2>, Tensor<1>) {
-        let weight = self.weight.val().slice([0..inputs, 0..3, 0..inner]);
-        let bias = self.bias.val().slice([0..3, 0..inner]);
+        let weight = leading(&self.weight, [inputs, 3, inner]);
+        let bias = leading(&self.bias, [3, inner]);
         self.transforms.fold(weight.reshape([inputs, 3 * inner]), bias.reshape([3 * inner]))
     }
 
@@ -55,6 +56,6 @@ impl ElasticQkv {
     /// - output: `[rows, 3 * inner]`
     pub fn forward(&self, x: Tensor<2>, inner: usize) -> Tensor<2> {
         let (weight, bias) = self.slice(x.dims()[1], inner);
-        linear(x, weight, Some(bias))
+        ops::linear(x, weight, bias)
     }
 }

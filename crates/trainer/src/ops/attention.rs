@@ -3,11 +3,10 @@
 //! Made for short sequences, where a batch of small matrix products costs more in calls, copies and passes
 //! over memory than in arithmetic. The backward pass computes the probabilities anew instead of keeping them.
 
-use burn::tensor::DType;
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
-use super::elementwise::{floats, floats_mut};
+use super::elementwise::{floats, floats_mut, like, zeros};
 use super::kernels;
 
 /// Values of the queries, keys and values of one task.
@@ -47,7 +46,7 @@ pub(super) fn attention(qkv: &FlexTensor, shape: AttentionShape) -> FlexTensor {
     let qkv = qkv.to_contiguous();
     let rows = qkv.layout().shape()[0];
     let block = shape.block();
-    let mut result = FlexTensor::zeros([rows, shape.inner()].into(), DType::F32);
+    let mut result = zeros([rows, shape.inner()].into());
     floats_mut(&mut result)
         .par_chunks_mut(block)
         .zip(floats(&qkv).par_chunks(3 * block))
@@ -63,7 +62,7 @@ pub(super) fn attention_backward(
 ) -> FlexTensor {
     let (qkv, gradient) = (qkv.to_contiguous(), gradient.to_contiguous());
     let block = shape.block();
-    let mut result = FlexTensor::zeros(qkv.layout().shape().clone(), DType::F32);
+    let mut result = like(&qkv);
     floats_mut(&mut result)
         .par_chunks_mut(3 * block)
         .zip(floats(&qkv).par_chunks(3 * block))

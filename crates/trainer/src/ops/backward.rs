@@ -14,6 +14,15 @@ use super::{AttentionShape, FusedOps};
 struct Gelu;
 
 #[derive(Debug)]
+struct Linear;
+
+#[derive(Debug)]
+struct LinearAdd;
+
+#[derive(Debug)]
+struct CrossEntropy;
+
+#[derive(Debug)]
 struct Softmax;
 
 #[derive(Debug)]
@@ -23,12 +32,77 @@ struct LayerNorm;
 struct Attention;
 
 impl<B: FusedOps> Backward<B, 1> for Gelu {
-    /// The input.
-    type State = NodeId;
+    /// The derivative: with it the input need not be kept.
+    type State = FloatTensor<B>;
 
-    fn backward(self, ops: Ops<NodeId, 1>, grads: &mut Gradients, checkpointer: &mut Checkpointer) {
-        let x = checkpointer.retrieve_node_output(ops.state);
-        unary::<B, _>(ops.parents, ops.node, grads, |gradient| B::fused_gelu_backward(x, gradient));
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
+        let derivative = ops.state;
+        unary::<B, _>(ops.parents, ops.node, grads, |gradient| B::float_mul(gradient, derivative));
+    }
+}
+
+/// The input and the weights of a linear layer, each kept where the other has a gradient.
+type LinearState = (Option<NodeId>, Option<NodeId>);
+
+impl<B: FusedOps> Backward<B, 3> for Linear {
+    type State = LinearState;
+
+    fn backward(self, ops: Ops<LinearState, 3>, grads: &mut Gradients, checkpointer: &mut Checkpointer) {
+        let gradient = grads.consume::<B>(&ops.node);
+        linear_backward::<B>(
+            ops.parents.map(|node| node.map(|node| node.id)),
+            ops.state,
+            gradient,
+            grads,
+            checkpointer,
+        );
+    }
+}
+
+impl<B: FusedOps> Backward<B, 4> for LinearAdd {
+    type State = LinearState;
+
+    fn backward(self, ops: Ops<LinearState, 4>, grads: &mut Gradients, checkpointer: &mut Checkpointer) {
+        let gradient = grads.consume::<B>(&ops.node);
+        let [x, weight, bias, residual] = ops.parents.map(|node| node.map(|node| node.id));
+        if let Some(node) = residual {
+            grads.register::<B>(node, gradient.clone());
+        }
+        linear_backward::<B>([x, weight, bias], ops.state, gradient, grads, checkpointer);
+    }
+}
+
+fn linear_backward<B: FusedOps>(
+    [x_node, weight_node, bias_node]: [Option<NodeId>; 3],
+    (x, weight): LinearState,
+    gradient: FloatTensor<B>,
+    grads: &mut Gradients,
+    checkpointer: &mut Checkpointer,
+) {
+    let mut kept = |node: Option<NodeId>| -> Option<FloatTensor<B>> {
+        node.map(|node| checkpointer.retrieve_node_output(node))
+    };
+    let transposed = |x| B::float_swap_dims(x, 0, 1);
+    if let Some(node) = bias_node {
+        grads.register::<B>(node, B::fused_sum_rows(gradient.clone()));
+    }
+    if let (Some(node), Some(x)) = (weight_node, kept(x)) {
+        grads.register::<B>(node, B::fused_matmul(transposed(x), gradient.clone()));
+    }
+    if let (Some(node), Some(weight)) = (x_node, kept(weight)) {
+        grads.register::<B>(node, B::fused_matmul(gradient, transposed(weight)));
+    }
+}
+
+impl<B: FusedOps> Backward<B, 1> for CrossEntropy {
+    /// The gradient of the loss.
+    type State = FloatTensor<B>;
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
+        let unit = ops.state;
+        unary::<B, _>(ops.parents, ops.node, grads, |gradient| {
+            B::float_mul(unit, B::float_reshape(gradient, [1, 1].into()))
+        });
     }
 }
 
@@ -76,11 +150,67 @@ impl<B: FusedOps> Backward<B, 3> for LayerNorm {
 impl<B: FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
     fn fused_gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {
         match Gelu.prepare::<C>([x.node()]).compute_bound().stateful() {
-            OpsKind::Tracked(mut prep) => {
-                let state = prep.checkpoint(&x);
-                prep.finish(state, B::fused_gelu(x.into_primitive()))
+            OpsKind::Tracked(prep) => {
+                let (y, derivative) = B::fused_gelu_and_derivative(x.into_primitive());
+                prep.finish(derivative, y)
             }
             OpsKind::UnTracked(prep) => prep.finish(B::fused_gelu(x.into_primitive())),
+        }
+    }
+
+    fn fused_linear(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let nodes = [x.node(), weight.node(), bias.node()];
+        match Linear.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(mut prep) => {
+                let state = (
+                    weight.is_tracked().then(|| prep.checkpoint(&x)),
+                    x.is_tracked().then(|| prep.checkpoint(&weight)),
+                );
+                let (x, weight, bias) = (x.into_primitive(), weight.into_primitive(), bias.into_primitive());
+                prep.finish(state, B::fused_linear(x, weight, bias))
+            }
+            OpsKind::UnTracked(prep) => {
+                let (x, weight, bias) = (x.into_primitive(), weight.into_primitive(), bias.into_primitive());
+                prep.finish(B::fused_linear(x, weight, bias))
+            }
+        }
+    }
+
+    fn fused_linear_add(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let nodes = [x.node(), weight.node(), bias.node(), residual.node()];
+        let tracked = (x.is_tracked(), weight.is_tracked());
+        let prepared = LinearAdd.prepare::<C>(nodes).compute_bound().stateful();
+        let run = |x: FloatTensor<Self>, weight: FloatTensor<Self>| {
+            let (bias, residual) = (bias.into_primitive(), residual.into_primitive());
+            B::fused_linear_add(x.into_primitive(), weight.into_primitive(), bias, residual)
+        };
+        match prepared {
+            OpsKind::Tracked(mut prep) => {
+                let state =
+                    (tracked.1.then(|| prep.checkpoint(&x)), tracked.0.then(|| prep.checkpoint(&weight)));
+                prep.finish(state, run(x, weight))
+            }
+            OpsKind::UnTracked(prep) => prep.finish(run(x, weight)),
+        }
+    }
+
+    fn fused_cross_entropy(logits: FloatTensor<Self>, targets: FloatTensor<Self>) -> FloatTensor<Self> {
+        let targets = targets.into_primitive();
+        match CrossEntropy.prepare::<C>([logits.node()]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => {
+                let (loss, unit) = B::fused_cross_entropy_and_gradient(logits.into_primitive(), targets);
+                prep.finish(unit, loss)
+            }
+            OpsKind::UnTracked(prep) => prep.finish(B::fused_cross_entropy(logits.into_primitive(), targets)),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Element by element over the whole tensor, on all threads.
 
-use burn::tensor::DType;
+use burn::tensor::{DType, Shape};
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
@@ -21,17 +21,19 @@ pub(super) fn unary(x: &FlexTensor, kernel: fn(&mut [f32], &[f32])) -> FlexTenso
     result
 }
 
-/// The kernel's result for each pair of elements of two tensors of one shape; contiguous.
-pub(super) fn binary(a: &FlexTensor, b: &FlexTensor, kernel: fn(&mut [f32], &[f32], &[f32])) -> FlexTensor {
-    let (a, b) = (a.to_contiguous(), b.to_contiguous());
-    let (left, right) = (floats(&a), floats(&b));
-    let mut result = like(&a);
-    floats_mut(&mut result)
+/// The kernel's two results for each element of x; contiguous.
+pub(super) fn unary_pair(
+    x: &FlexTensor,
+    kernel: fn(&mut [f32], &mut [f32], &[f32]),
+) -> (FlexTensor, FlexTensor) {
+    let x = x.to_contiguous();
+    let (mut first, mut second) = (like(&x), like(&x));
+    floats_mut(&mut first)
         .par_chunks_mut(CHUNK)
-        .zip(left.par_chunks(CHUNK))
-        .zip(right.par_chunks(CHUNK))
-        .for_each(|((result, a), b)| kernel(result, a, b));
-    result
+        .zip(floats_mut(&mut second).par_chunks_mut(CHUNK))
+        .zip(floats(&x).par_chunks(CHUNK))
+        .for_each(|((first, second), x)| kernel(first, second, x));
+    (first, second)
 }
 
 /// The sum of the squares, in double precision; partial sums are added in the order of the chunks.
@@ -73,7 +75,14 @@ pub(super) fn floats(tensor: &FlexTensor) -> &[f32] {
 
 /// A tensor of the same shape; every value is zero.
 pub(super) fn like(tensor: &FlexTensor) -> FlexTensor {
-    FlexTensor::zeros(tensor.layout().shape().clone(), DType::F32)
+    zeros(tensor.layout().shape().clone())
+}
+
+/// A tensor of zeros.
+///
+/// Not burn's `FlexTensor::zeros`, which fills bytes and then copies them to where floats may be.
+pub(super) fn zeros(shape: Shape) -> FlexTensor {
+    FlexTensor::filled_typed(shape, DType::F32, 0.0_f32)
 }
 
 /// The values of a tensor that was just made.

@@ -3,7 +3,6 @@
 use pulp::Simd;
 
 use super::attention::AttentionShape;
-use super::kernels::{dot, max, sum};
 use super::math;
 
 /// Columns are filled up to a multiple of this, the widest vector register.
@@ -11,12 +10,68 @@ const LANES: usize = 16;
 /// Rows of a block.
 const ROWS: usize = 8;
 
-/// A matrix inside a slice.
+/// The left factor of a product, read a block of rows at a time.
+trait Left: Copy {
+    /// A block of rows.
+    type Block;
+
+    /// The block that begins at a row; where rows run out, the last one again or others that are not used.
+    fn block(self, first: usize, size: [usize; 2]) -> Self::Block;
+
+    /// One column of a block.
+    fn column(block: &Self::Block, index: usize) -> [f32; ROWS];
+}
+
+/// A factor whose rows lie in one piece each.
 #[derive(Clone, Copy)]
-struct View<'a> {
+struct ByRow<'a> {
     values: &'a [f32],
-    /// Distance of rows and of columns.
-    strides: (usize, usize),
+    row_stride: usize,
+}
+
+impl<'a> Left for ByRow<'a> {
+    type Block = [&'a [f32]; ROWS];
+
+    #[inline(always)]
+    fn block(self, first: usize, [rows, depth]: [usize; 2]) -> Self::Block {
+        let mut block = [self.values; ROWS];
+        for (offset, row) in block.iter_mut().enumerate() {
+            *row = &row[(first + offset).min(rows - 1) * self.row_stride..][..depth];
+        }
+        block
+    }
+
+    #[inline(always)]
+    fn column(block: &Self::Block, index: usize) -> [f32; ROWS] {
+        let mut column = [0.0; ROWS];
+        for (value, row) in column.iter_mut().zip(block) {
+            *value = row[index];
+        }
+        column
+    }
+}
+
+/// A factor whose columns lie in one piece each, filled up to whole blocks.
+#[derive(Clone, Copy)]
+struct ByColumn<'a> {
+    values: &'a [f32],
+    column_stride: usize,
+}
+
+impl<'a> Left for ByColumn<'a> {
+    type Block = Self;
+
+    #[inline(always)]
+    fn block(self, first: usize, _size: [usize; 2]) -> Self {
+        Self { values: &self.values[first..], ..self }
+    }
+
+    #[inline(always)]
+    fn column(block: &Self, index: usize) -> [f32; ROWS] {
+        let mut column = [0.0; ROWS];
+        column.copy_from_slice(&block.values[index * block.column_stride..][..ROWS]);
+        column
+    }
 }
 
 /// Rows that are added up, each a whole number of vector registers.
@@ -63,9 +118,19 @@ impl Blocks {
     }
 
     #[inline(always)]
-    fn target(&mut self, columns: usize) -> Target<'_> {
+    fn target(&mut self) -> Target<'_> {
         let row_stride = self.row_stride();
-        Target { values: self.values.as_flattened_mut(), row_stride, columns }
+        Target { values: self.values.as_flattened_mut(), row_stride, columns: row_stride }
+    }
+
+    #[inline(always)]
+    fn by_row(&self) -> ByRow<'_> {
+        ByRow { values: self.flat(), row_stride: self.row_stride() }
+    }
+
+    #[inline(always)]
+    fn by_column(&self) -> ByColumn<'_> {
+        ByColumn { values: self.flat(), column_stride: self.row_stride() }
     }
 
     #[inline(always)]
@@ -101,9 +166,12 @@ impl Blocks {
 }
 
 /// What the heads of an image have in common.
+///
+/// Probabilities and scores have a row for each key and a column for each query, so that a register holds many
+/// queries, and the sums of softmax over the keys never cross the lanes of a register.
 pub(super) struct Heads {
     shape: AttentionShape,
-    /// Keys, then values, column by column.
+    /// Queries, then the context's gradient, a row for each feature.
     transposed: Blocks,
     /// Rows of features.
     packed: Blocks,
@@ -134,9 +202,7 @@ impl Heads {
             self.attend(simd, qkv, head);
             let values = self.packed.filled(&qkv[2 * inner + head * head_dim..], stride, head_dim);
             let context = Target::of(&mut context[head * head_dim..], inner, head_dim);
-            let strides = (self.probabilities.row_stride(), 1);
-            let probabilities = View { values: self.probabilities.flat(), strides };
-            product(simd, context, probabilities, values, [tokens, tokens]);
+            product(simd, context, self.probabilities.by_column(), values, [tokens, tokens]);
         }
     }
 
@@ -146,24 +212,22 @@ impl Heads {
         let AttentionShape { tokens, heads, head_dim } = self.shape;
         let (inner, stride) = (self.shape.inner(), 3 * self.shape.inner());
         let size = [tokens, tokens];
-        let width = self.probabilities.row_stride();
         for head in 0..heads {
             let [query, key, value] = [0, 1, 2].map(|part| part * inner + head * head_dim);
             let gradient = &gradient[head * head_dim..];
             self.attend(simd, qkv, head);
-            self.transposed.pack_transposed(&qkv[value..], stride, head_dim);
-            let rows = View { values: gradient, strides: (inner, 1) };
-            product(simd, self.scores.target(tokens), rows, self.transposed.rows(), [tokens, head_dim]);
+            self.transposed.pack_transposed(gradient, inner, head_dim);
+            let rows = ByRow { values: &qkv[value..], row_stride: stride };
+            product(simd, self.scores.target(), rows, self.transposed.rows(), [tokens, head_dim]);
             self.scores_backward();
-            let probabilities = View { values: self.probabilities.flat(), strides: (1, width) };
-            let scores = View { values: self.scores.flat(), strides: (width, 1) };
-            let scores_transposed = View { strides: (1, width), ..scores };
+            let (probabilities, scores) = (self.probabilities.by_row(), self.scores.by_row());
             let rows = self.packed.filled(gradient, inner, head_dim);
             product(simd, Target::of(&mut result[value..], stride, head_dim), probabilities, rows, size);
-            let rows = self.packed.filled(&qkv[key..], stride, head_dim);
-            product(simd, Target::of(&mut result[query..], stride, head_dim), scores, rows, size);
             let rows = self.packed.filled(&qkv[query..], stride, head_dim);
-            product(simd, Target::of(&mut result[key..], stride, head_dim), scores_transposed, rows, size);
+            product(simd, Target::of(&mut result[key..], stride, head_dim), scores, rows, size);
+            let rows = self.packed.filled(&qkv[key..], stride, head_dim);
+            let scores = self.scores.by_column();
+            product(simd, Target::of(&mut result[query..], stride, head_dim), scores, rows, size);
         }
     }
 
@@ -172,29 +236,49 @@ impl Heads {
     fn attend<S: Simd>(&mut self, simd: S, qkv: &[f32], head: usize) {
         let AttentionShape { tokens, head_dim, .. } = self.shape;
         let (inner, stride) = (self.shape.inner(), 3 * self.shape.inner());
-        self.transposed.pack_transposed(&qkv[inner + head * head_dim..], stride, head_dim);
-        let queries = View { values: &qkv[head * head_dim..], strides: (stride, 1) };
-        product(simd, self.probabilities.target(tokens), queries, self.transposed.rows(), [tokens, head_dim]);
-        let (width, scale) = (self.probabilities.row_stride(), self.shape.scale());
-        for row in self.probabilities.values.as_flattened_mut().chunks_exact_mut(width) {
-            let row = &mut row[..tokens];
-            let highest = max(row);
-            row.iter_mut().for_each(|x| *x = math::exp((*x - highest) * scale));
-            let inverse = sum(row).recip();
-            row.iter_mut().for_each(|x| *x *= inverse);
+        self.transposed.pack_transposed(&qkv[head * head_dim..], stride, head_dim);
+        let keys = ByRow { values: &qkv[inner + head * head_dim..], row_stride: stride };
+        product(simd, self.probabilities.target(), keys, self.transposed.rows(), [tokens, head_dim]);
+        let (per_row, scale) = (self.probabilities.per_row, self.shape.scale());
+        for first in 0..per_row {
+            let keys = || (first..tokens * per_row).step_by(per_row);
+            let all = &mut self.probabilities.values;
+            let mut highest = [f32::NEG_INFINITY; LANES];
+            for key in keys() {
+                highest.iter_mut().zip(&all[key]).for_each(|(highest, &x)| *highest = highest.max(x));
+            }
+            let mut sums = [0.0; LANES];
+            for key in keys() {
+                for ((x, sum), &highest) in all[key].iter_mut().zip(&mut sums).zip(&highest) {
+                    *x = math::exp((*x - highest) * scale);
+                    *sum += *x;
+                }
+            }
+            sums.iter_mut().for_each(|sum| *sum = sum.recip());
+            for key in keys() {
+                all[key].iter_mut().zip(&sums).for_each(|(x, &inverse)| *x *= inverse);
+            }
         }
     }
 
     /// From the gradient of the probabilities to that of the scores.
     #[inline(always)]
     fn scores_backward(&mut self) {
-        let (width, tokens, scale) = (self.scores.row_stride(), self.shape.tokens, self.shape.scale());
-        let rows = self.scores.values.as_flattened_mut().chunks_exact_mut(width);
-        for (gradient, y) in rows.zip(self.probabilities.flat().chunks_exact(width)) {
-            let (gradient, y) = (&mut gradient[..tokens], &y[..tokens]);
-            let common = dot(y, gradient);
-            for (gradient, &y) in gradient.iter_mut().zip(y) {
-                *gradient = scale * y * (*gradient - common);
+        let (tokens, scale) = (self.shape.tokens, self.shape.scale());
+        let per_row = self.scores.per_row;
+        let (scores, probabilities) = (&mut self.scores.values, &self.probabilities.values);
+        for first in 0..per_row {
+            let keys = || (first..tokens * per_row).step_by(per_row);
+            let mut common = [0.0; LANES];
+            for key in keys() {
+                for ((common, &g), &y) in common.iter_mut().zip(&scores[key]).zip(&probabilities[key]) {
+                    *common += g * y;
+                }
+            }
+            for key in keys() {
+                for ((g, &y), &common) in scores[key].iter_mut().zip(&probabilities[key]).zip(&common) {
+                    *g = scale * y * (*g - common);
+                }
             }
         }
     }
@@ -202,20 +286,23 @@ impl Heads {
 
 /// The product of a matrix of `[rows, depth]` with `depth` rows.
 #[inline(always)]
-fn product<S: Simd>(simd: S, to: Target<'_>, matrix: View<'_>, factors: Rows<'_>, [rows, depth]: [usize; 2]) {
+fn product<S: Simd, L: Left>(
+    simd: S,
+    to: Target<'_>,
+    matrix: L,
+    factors: Rows<'_>,
+    [rows, depth]: [usize; 2],
+) {
     let Target { values: result, row_stride, columns: width } = to;
-    let (along_rows, along_columns) = matrix.strides;
     for first in (0..rows).step_by(ROWS) {
-        // The last block reads its last row again instead of rows that do not exist.
-        let starts: [&[f32]; ROWS] =
-            std::array::from_fn(|row| &matrix.values[(first + row).min(rows - 1) * along_rows..]);
+        let block = matrix.block(first, [rows, depth]);
         for column in (0..width).step_by(S::F32_LANES) {
             let mut sums = [simd.splat_f32s(0.0); ROWS];
             for index in 0..depth {
                 let factors = &factors.values[index * factors.row_stride + column..][..S::F32_LANES];
                 let factors = S::as_simd_f32s(factors).0[0];
-                for (sum, start) in sums.iter_mut().zip(starts) {
-                    *sum = simd.mul_add_e_f32s(simd.splat_f32s(start[index * along_columns]), factors, *sum);
+                for (sum, factor) in sums.iter_mut().zip(L::column(&block, index)) {
+                    *sum = simd.mul_add_e_f32s(simd.splat_f32s(factor), factors, *sum);
                 }
             }
             let columns = S::F32_LANES.min(width - column);

@@ -38,14 +38,59 @@ kernels! {
     /// x * Phi(x).
     fn gelu(result: &'a mut [f32], x: &'a [f32]) {
         for (result, &x) in result.iter_mut().zip(x) {
-            *result = math::gelu(x);
+            *result = math::gelu(x).0;
         }
     }
 
-    /// g times the derivative of [`gelu`] at x.
-    fn gelu_backward(result: &'a mut [f32], x: &'a [f32], g: &'a [f32]) {
-        for ((result, &x), &g) in result.iter_mut().zip(x).zip(g) {
-            *result = g * math::gelu_derivative(x);
+    /// [`gelu`] and its derivative.
+    fn gelu_and_derivative(result: &'a mut [f32], derivative: &'a mut [f32], x: &'a [f32]) {
+        for ((result, derivative), &x) in result.iter_mut().zip(derivative).zip(x) {
+            (*result, *derivative) = math::gelu(x);
+        }
+    }
+
+    /// Adds a row to each row.
+    fn add_rows(rows: &'a mut [f32], row: &'a [f32]) {
+        for values in rows.chunks_exact_mut(row.len()) {
+            for (value, &x) in values.iter_mut().zip(row) {
+                *value += x;
+            }
+        }
+    }
+
+    /// Adds all rows to `sums`.
+    fn sum_rows(sums: &'a mut [f32], rows: &'a [f32]) {
+        for row in rows.chunks_exact(sums.len()) {
+            for (sum, &x) in sums.iter_mut().zip(row) {
+                *sum += x;
+            }
+        }
+    }
+
+    /// The cross-entropy of the rows of logits and targets times `share`, and its gradient for the logits.
+    fn cross_entropy(
+        gradient: &'a mut [f32],
+        loss: &'a mut f32,
+        source: (&'a [f32], &'a [f32]),
+        classes: usize,
+        share: f32,
+    ) {
+        let rows = source.0.chunks_exact(classes).zip(source.1.chunks_exact(classes));
+        for (gradient, (logits, targets)) in gradient.chunks_exact_mut(classes).zip(rows) {
+            let highest = max(logits);
+            for (gradient, &logit) in gradient.iter_mut().zip(logits) {
+                *gradient = logit - highest;
+            }
+            let mass = sum(targets);
+            let along = dot(targets, gradient);
+            gradient.iter_mut().for_each(|value| *value = math::exp(*value));
+            let total = sum(gradient);
+            // -sum(t log p), where log p is the logit below the highest, less the logarithm of the total.
+            *loss += share * (mass * total.ln() - along);
+            let factor = mass / total;
+            for (gradient, &target) in gradient.iter_mut().zip(targets) {
+                *gradient = share * (*gradient * factor - target);
+            }
         }
     }
 
@@ -124,23 +169,22 @@ kernels! {
     ) {
         let columns = gamma.len();
         let (for_gamma, for_beta) = sums;
-        let (mut normal, mut scaled) = (vec![0.0; columns], vec![0.0; columns]);
+        let mut scaled = vec![0.0; columns];
         let rows = x.chunks_exact(columns).zip(g.chunks_exact(columns));
         for (result, (x, g)) in result.chunks_exact_mut(columns).zip(rows) {
-            let inverse = normalise(x, epsilon, &mut normal);
-            for ((sum, &g), &n) in for_gamma.iter_mut().zip(g).zip(&normal) {
-                *sum += g * n;
-            }
-            for (sum, &g) in for_beta.iter_mut().zip(g) {
-                *sum += g;
-            }
-            for ((scaled, &g), &gamma) in scaled.iter_mut().zip(g).zip(gamma) {
+            let normal = &mut *result;
+            let inverse = normalise(x, epsilon, normal);
+            let sums = for_gamma.iter_mut().zip(&mut *for_beta);
+            let factors = g.iter().zip(gamma).zip(&*normal);
+            for ((scaled, (for_gamma, for_beta)), ((&g, &gamma), &n)) in scaled.iter_mut().zip(sums).zip(factors) {
+                *for_gamma += g * n;
+                *for_beta += g;
                 *scaled = g * gamma;
             }
             let mean = sum(&scaled) / columns as f32;
-            let along = dot(&scaled, &normal) / columns as f32;
-            for ((result, &h), &n) in result.iter_mut().zip(&scaled).zip(&normal) {
-                *result = inverse * (h - mean - n * along);
+            let along = dot(&scaled, normal) / columns as f32;
+            for (n, &h) in normal.iter_mut().zip(&scaled) {
+                *n = inverse * (h - mean - *n * along);
             }
         }
     }

@@ -6,8 +6,11 @@
 mod attention;
 mod backward;
 mod elementwise;
+mod gemm;
 mod heads;
 mod kernels;
+mod linear;
+mod loss;
 mod math;
 mod rows;
 #[cfg(test)]
@@ -51,18 +54,68 @@ pub(crate) trait FusedOps: Backend {
         Self::gelu(x)
     }
 
-    /// The gradient of [`Self::fused_gelu`] at `x`, times `gradient`.
+    /// [`Self::fused_gelu`] and its derivative at `x`.
     ///
-    /// Not burn's default, which is the derivative of the tanh approximation and off by up to 1e-3.
-    fn fused_gelu_backward(x: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self> {
+    /// Not burn's backward, which is the derivative of the tanh approximation and off by up to 1e-3.
+    fn fused_gelu_and_derivative(x: FloatTensor<Self>) -> (FloatTensor<Self>, FloatTensor<Self>) {
         const SQRT_HALF: f32 = std::f32::consts::FRAC_1_SQRT_2;
         const INVERSE_SQRT_TAU: f32 = 0.398_942_3;
         let error = Self::float_erf(Self::float_mul_scalar(x.clone(), SQRT_HALF.into()));
         let distribution = Self::float_add_scalar(Self::float_mul_scalar(error, 0.5.into()), 0.5.into());
         let exponent = Self::float_mul_scalar(Self::float_mul(x.clone(), x.clone()), (-0.5).into());
         let density = Self::float_mul_scalar(Self::float_exp(exponent), INVERSE_SQRT_TAU.into());
-        let derivative = Self::float_add(distribution, Self::float_mul(x, density));
-        Self::float_mul(gradient, derivative)
+        let derivative = Self::float_add(distribution.clone(), Self::float_mul(x.clone(), density));
+        (Self::float_mul(x, distribution), derivative)
+    }
+
+    /// x W + b, `[rows, inputs]` to `[rows, outputs]`.
+    fn fused_linear(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let columns = bias.shape()[0];
+        Self::float_add(Self::float_matmul(x, weight), Self::float_reshape(bias, [1, columns].into()))
+    }
+
+    /// x W + b + r, r a residual of the output's shape.
+    fn fused_linear_add(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        Self::float_add(Self::fused_linear(x, weight, bias), residual)
+    }
+
+    /// The product of two matrices.
+    fn fused_matmul(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self> {
+        Self::float_matmul(a, b)
+    }
+
+    /// The sum of the rows, `[rows, columns]` to `[columns]`.
+    fn fused_sum_rows(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        let columns = x.shape()[1];
+        Self::float_reshape(Self::float_sum_dim(x, 0), [columns].into())
+    }
+
+    /// The mean cross-entropy of the rows, `[rows, classes]` twice to `[1]`.
+    fn fused_cross_entropy(logits: FloatTensor<Self>, targets: FloatTensor<Self>) -> FloatTensor<Self> {
+        Self::fused_cross_entropy_and_gradient(logits, targets).0
+    }
+
+    /// [`Self::fused_cross_entropy`] and its gradient for the logits.
+    fn fused_cross_entropy_and_gradient(
+        logits: FloatTensor<Self>,
+        targets: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let rows = logits.shape()[0] as f32;
+        let log = Self::log_softmax(logits, 1);
+        let mass = Self::float_sum_dim(targets.clone(), 1);
+        let gradient = Self::float_sub(Self::float_mul(Self::float_exp(log.clone()), mass), targets.clone());
+        let sum = Self::float_sum(Self::float_mul(log, targets));
+        let loss = Self::float_div_scalar(Self::float_neg(sum), rows.into());
+        (loss, Self::float_div_scalar(gradient, rows.into()))
     }
 
     /// softmax(x * scale) over the last dimension.
@@ -180,8 +233,40 @@ impl FusedOps for Flex {
         elementwise::unary(&x, kernels::gelu)
     }
 
-    fn fused_gelu_backward(x: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self> {
-        elementwise::binary(&x, &gradient, kernels::gelu_backward)
+    fn fused_gelu_and_derivative(x: FloatTensor<Self>) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        elementwise::unary_pair(&x, kernels::gelu_and_derivative)
+    }
+
+    fn fused_linear(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        linear::linear(&x, &weight, &bias)
+    }
+
+    fn fused_linear_add(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        linear::linear_add(&x, &weight, &bias, &residual)
+    }
+
+    fn fused_matmul(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self> {
+        linear::matmul(&a, &b)
+    }
+
+    fn fused_sum_rows(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        linear::sum_rows(&x)
+    }
+
+    fn fused_cross_entropy_and_gradient(
+        logits: FloatTensor<Self>,
+        targets: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        loss::cross_entropy(&logits, &targets)
     }
 
     fn fused_softmax(x: FloatTensor<Self>, scale: f32) -> FloatTensor<Self> {
@@ -234,6 +319,45 @@ impl FusedOps for Flex {
 /// - x and output: any, the same
 pub(crate) fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     Tensor::from_dispatch(<Dispatch as FusedOps>::fused_gelu(x.into_dispatch()))
+}
+
+/// x W + b.
+///
+/// # Shapes
+///
+/// - x: `[rows, inputs]`
+/// - weight: `[inputs, outputs]`
+/// - bias: `[outputs]`
+/// - output: `[rows, outputs]`
+pub(crate) fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<2> {
+    let (x, weight, bias) = (x.into_dispatch(), weight.into_dispatch(), bias.into_dispatch());
+    Tensor::from_dispatch(<Dispatch as FusedOps>::fused_linear(x, weight, bias))
+}
+
+/// x W + b + residual.
+///
+/// # Shapes
+///
+/// - x, weight, bias: see [`linear`]
+/// - residual, output: `[rows, outputs]`
+pub(crate) fn linear_add(x: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>, residual: Tensor<2>) -> Tensor<2> {
+    Tensor::from_dispatch(<Dispatch as FusedOps>::fused_linear_add(
+        x.into_dispatch(),
+        weight.into_dispatch(),
+        bias.into_dispatch(),
+        residual.into_dispatch(),
+    ))
+}
+
+/// The mean cross-entropy of the rows; the targets get no gradient.
+///
+/// # Shapes
+///
+/// - logits, targets: `[rows, classes]`; no target is negative
+/// - output: `[1]`
+pub fn cross_entropy(logits: Tensor<2>, targets: Tensor<2>) -> Tensor<1> {
+    let (logits, targets) = (logits.into_dispatch(), targets.into_dispatch());
+    Tensor::from_dispatch(<Dispatch as FusedOps>::fused_cross_entropy(logits, targets))
 }
 
 /// softmax(x * scale) over the last dimension; `scale` is above zero.

@@ -3,11 +3,11 @@
 //! Rows are dealt out in blocks of a fixed size and partial sums are added in the order of the blocks,
 //! so results do not depend on the number of threads.
 
-use burn::tensor::TensorData;
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
 use super::elementwise::{floats, floats_mut, like};
+use super::gemm::tensor;
 use super::kernels;
 
 /// Values of one task.
@@ -84,8 +84,7 @@ pub(super) fn layer_norm_backward(
         for_gamma.iter_mut().zip(gamma).for_each(|(sum, value)| *sum += value);
         for_beta.iter_mut().zip(beta).for_each(|(sum, value)| *sum += value);
     }
-    let tensor = |values: Vec<f32>| FlexTensor::from_data(TensorData::new(values, [columns]));
-    (result, tensor(for_gamma), tensor(for_beta))
+    (result, tensor(for_gamma, [columns]), tensor(for_beta, [columns]))
 }
 
 /// The length of the last dimension.

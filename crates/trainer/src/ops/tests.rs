@@ -93,6 +93,41 @@ proptest! {
     }
 
     #[test]
+    fn linear_is_that_of_burn(
+        rows in 1_usize..300, inputs in 1_usize..90, outputs in 1_usize..90, more in 0_usize..9, seed: u64,
+    ) {
+        let mut draw = draw(seed, Device::flex().autodiff());
+        let x = draw.normal([rows, inputs], 1.0).require_grad();
+        let full = draw.normal([inputs + more, outputs + more], 1.0).require_grad();
+        let bias = draw.normal([outputs], 1.0).require_grad();
+        let residual = draw.normal([rows, outputs], 1.0).require_grad();
+        // A graph is used up by its backward pass, so each has a slice of its own.
+        let weight = || full.clone().slice([0..inputs, 0..outputs]);
+        let weights = draw.normal([rows, outputs], 1.0);
+        let burns = || module::linear(x.clone(), weight(), Some(bias.clone()));
+        let ours = super::linear(x.clone(), weight(), bias.clone());
+        same((ours, burns()), &weights, |all| {
+            vec![flat(x.grad(all)), flat(full.grad(all)), flat(bias.grad(all))]
+        })?;
+        let ours = super::linear_add(x.clone(), weight(), bias.clone(), residual.clone());
+        same((ours, burns() + residual.clone()), &weights, |all| {
+            vec![flat(x.grad(all)), flat(full.grad(all)), flat(bias.grad(all)), flat(residual.grad(all))]
+        })?;
+    }
+
+    #[test]
+    fn cross_entropy_is_that_of_burn(
+        rows in 1_usize..70, classes in 2_usize..40, scale in 0.1_f64..30.0, seed: u64,
+    ) {
+        let mut draw = draw(seed, Device::flex().autodiff());
+        let logits = draw.normal([rows, classes], scale).require_grad();
+        let targets = activation::softmax(draw.normal([rows, classes], 2.0), 1);
+        let burns = (activation::log_softmax(logits.clone(), 1) * targets.clone()).sum() / -(rows as f64);
+        let ours = super::cross_entropy(logits.clone(), targets);
+        same((ours, burns), &draw.normal([1], 1.0), |all| vec![flat(logits.grad(all))])?;
+    }
+
+    #[test]
     fn attention_is_that_of_burn(
         images in 1_usize..4, tokens in 1_usize..41, heads in 1_usize..5, head_dim in 1_usize..37, seed: u64,
     ) {
@@ -139,8 +174,8 @@ proptest! {
             let gamma = Tensor::<1>::from_data(gamma.to_data(), device).into_dispatch();
             let (a, b, c) = <Dispatch as FusedOps>::fused_layer_norm_backward(on(&x), gamma, on(&gradient), 1e-3);
             let softmax = <Dispatch as FusedOps>::fused_softmax_backward(on(&x), on(&gradient), 0.5);
-            let gelu = <Dispatch as FusedOps>::fused_gelu_backward(on(&x), on(&gradient));
-            let rows = [a, softmax, gelu].map(|t| flat(Some(Tensor::<2>::from_dispatch(t))));
+            let (gelu, derivative) = <Dispatch as FusedOps>::fused_gelu_and_derivative(on(&x));
+            let rows = [a, softmax, gelu, derivative].map(|t| flat(Some(Tensor::<2>::from_dispatch(t))));
             let columns = [b, c].map(Tensor::<1>::from_dispatch);
             rows.into_iter().chain(columns).map(|t| t.to_data())
         };

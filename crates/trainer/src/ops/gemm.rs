@@ -1,0 +1,102 @@
+//! The matrix product, on matrices of any strides.
+
+use burn::tensor::TensorData;
+use burn_flex::FlexTensor;
+
+/// Multiplications from which a product is shared out to all threads.
+const PARALLEL: usize = 192 * 192 * 192;
+
+/// A matrix inside a slice.
+#[derive(Clone, Copy)]
+pub(super) struct Matrix<'a> {
+    values: &'a [f32],
+    rows: usize,
+    columns: usize,
+    /// Distance of rows and of columns.
+    strides: (usize, usize),
+}
+
+impl<'a> Matrix<'a> {
+    fn strided(values: &'a [f32], rows: usize, columns: usize, strides: (usize, usize)) -> Self {
+        // What the product relies on: the last element is in the slice.
+        assert!(rows > 0 && columns > 0, "a matrix has rows and columns");
+        let last = (rows - 1).checked_mul(strides.0).zip((columns - 1).checked_mul(strides.1));
+        let last = last.and_then(|(row, column)| row.checked_add(column));
+        assert!(last.is_some_and(|last| last < values.len()), "a matrix ends within its values");
+        Self { values, rows, columns, strides }
+    }
+
+    /// The product with another matrix.
+    pub(super) fn times(self, other: Self) -> Vec<f32> {
+        let mut result = vec![0.0; self.rows * other.columns];
+        self.multiply(other, &mut result, false);
+        result
+    }
+
+    /// Adds the product with another matrix to `sum`, `[rows, other's columns]`.
+    pub(super) fn add_product(self, other: Self, sum: &mut [f32]) {
+        self.multiply(other, sum, true);
+    }
+
+    #[expect(
+        unsafe_code,
+        reason = "gemm takes pointers; the sizes are asserted where matrices are made and here"
+    )]
+    fn multiply(self, other: Self, result: &mut [f32], adds: bool) {
+        let (rows, depth, columns) = (self.rows, self.columns, other.columns);
+        assert_eq!(depth, other.rows, "inner sizes of a product are equal");
+        assert_eq!(result.len(), rows * columns, "a product fills its result");
+        let parallelism = if rows * depth * columns < PARALLEL {
+            gemm::Parallelism::None
+        } else {
+            gemm::Parallelism::Rayon(0)
+        };
+        let strides = |(rows, columns): (usize, usize)| (columns as isize, rows as isize);
+        let ((left_columns, left_rows), (right_columns, right_rows)) =
+            (strides(self.strides), strides(other.strides));
+        // SAFETY: every element that the sizes and strides reach lies within the three slices, by the assertions
+        // above and in `strided`; `result` is borrowed mutably, so it overlaps neither factor.
+        unsafe {
+            gemm::gemm(
+                rows,
+                columns,
+                depth,
+                result.as_mut_ptr(),
+                1,
+                columns as isize,
+                adds,
+                self.values.as_ptr(),
+                left_columns,
+                left_rows,
+                other.values.as_ptr(),
+                right_columns,
+                right_rows,
+                1.0,
+                1.0,
+                false,
+                false,
+                false,
+                parallelism,
+            );
+        }
+    }
+}
+
+/// Runs `body` on a tensor of two dimensions as a matrix, whatever its layout.
+pub(super) fn with_matrix<T>(tensor: &FlexTensor, body: impl FnOnce(Matrix<'_>) -> T) -> T {
+    let layout = tensor.layout();
+    let (shape, strides) = (layout.shape(), layout.strides());
+    let [rows, columns] = [shape[0], shape[1]];
+    match (usize::try_from(strides[0]), usize::try_from(strides[1])) {
+        (Ok(row), Ok(column)) => {
+            let values = &tensor.storage::<f32>()[layout.start_offset()..];
+            body(Matrix::strided(values, rows, columns, (row, column)))
+        }
+        _ => with_matrix(&tensor.to_contiguous(), body),
+    }
+}
+
+/// A tensor of some values.
+pub(super) fn tensor<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> FlexTensor {
+    FlexTensor::from_data(TensorData::new(values, shape))
+}
