@@ -560,6 +560,18 @@ fn a_full_disk_leaves_whole_files_alone() {
     }
 }
 
+/// A program that was built for GPUs looks for one instead.
+#[cfg(not(any(feature = "wgpu", feature = "cuda")))]
+#[test]
+fn devices() {
+    let cases = [
+        typed("a GPU that the program was not built for", "train --model models/tiny.yaml --device wgpu"),
+        typed("a library that it was not built for", "train --model models/tiny.yaml --device cuda"),
+        typed("an unknown device", "train --model models/tiny.yaml --device tpu").code(2),
+    ];
+    check("devices", Bench::fresh, &cases);
+}
+
 #[test]
 fn wrong_usage() {
     let cases = [

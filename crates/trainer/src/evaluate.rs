@@ -3,9 +3,10 @@
 use elastic_space::{Array, Subnet};
 use rayon::prelude::*;
 
+use crate::device::is_cpu;
 use crate::supernet::Supernet;
 
-/// Images of one forward pass; several run side by side.
+/// Images of one forward pass; on the CPU several run side by side.
 const BATCH: usize = 250;
 
 /// The share of images whose highest logit is their label's, 0 to 1.
@@ -17,14 +18,15 @@ const BATCH: usize = 250;
 /// - images: `[labels, channels, height, width]`
 pub fn accuracy(supernet: &Supernet, subnet: &Subnet, images: &Array, labels: &[u8]) -> f64 {
     let size: usize = images.shape[1..].iter().product();
-    let right: usize = labels
-        .par_chunks(BATCH)
-        .zip(images.data.par_chunks(BATCH * size))
-        .map(|(labels, data)| {
-            let shape = [labels.len()].into_iter().chain(supernet.space.input()).collect();
-            correct(&supernet.logits(&Array { shape, data: data.to_vec() }, subnet), labels)
-        })
-        .sum();
+    let right = |(labels, data): (&[u8], &[f32])| {
+        let shape = [labels.len()].into_iter().chain(supernet.space.input()).collect();
+        correct(&supernet.logits(&Array { shape, data: data.to_vec() }, subnet), labels)
+    };
+    let right: usize = if is_cpu(&supernet.network.device()) {
+        labels.par_chunks(BATCH).zip(images.data.par_chunks(BATCH * size)).map(right).sum()
+    } else {
+        labels.chunks(BATCH).zip(images.data.chunks(BATCH * size)).map(right).sum()
+    };
     right as f64 / labels.len() as f64
 }
 

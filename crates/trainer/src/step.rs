@@ -11,6 +11,7 @@ use rayon::prelude::*;
 use thiserror::Error;
 
 use crate::config::Reduce;
+use crate::device::is_cpu;
 use crate::loss::{self, cross_entropy};
 use crate::supernet::Supernet;
 use crate::{ops, optimizer};
@@ -84,7 +85,7 @@ pub fn gradients(
     let targets = loss::targets(batch, supernet.space.classes(), recipe.label_smoothing);
     let step = Step { supernet, batch, targets: &targets, subnets, recipe, device };
     let shards: Vec<StepGradients> =
-        shards(batch.labels.len()).into_par_iter().map(|images| step.shard(images)).collect();
+        shards(batch.labels.len(), device).into_par_iter().map(|images| step.shard(images)).collect();
     let mut losses = vec![0.0; subnets.len()];
     let mut gradients = None;
     for shard in shards {
@@ -100,12 +101,13 @@ pub fn gradients(
     }
 }
 
-/// The cuts of a batch: shards of equal size, or a smaller one at the end.
+/// The cuts of a batch: shards of equal size, or a smaller one at the end; a GPU takes the batch whole.
 ///
 /// As many as keep two cores busy, and more only where each still has many images: a shard holds a gradient of
 /// its own, and short matrix products are slow.
-fn shards(images: usize) -> Vec<Range<usize>> {
+fn shards(images: usize, device: &Device) -> Vec<Range<usize>> {
     let count = match images {
+        _ if !is_cpu(device) => 1,
         0..64 => 1,
         64..256 => 2,
         _ => 4,
@@ -150,6 +152,7 @@ impl Step<'_> {
         let images = batch.images[images.start * values..images.end * values].to_vec();
         let input = network.arranged(Tensor::from_data(TensorData::new(images, shape), device));
         let mut accumulator = GradientsAccumulator::new();
+        // They are read after all subnets: on a GPU a look at one waits for all work before it.
         let mut losses = Vec::with_capacity(subnets.len());
         for (index, subnet) in subnets.iter().enumerate() {
             let logits = network.forward(input.clone(), subnet);
@@ -157,10 +160,12 @@ impl Step<'_> {
             if let (0, SoftTargets::InPlace { weight }) = (index, &recipe.soft_targets) {
                 targets = mixed(ops::softmax(logits.detach(), 1.0), *weight);
             }
-            losses.push(f64::from(loss.clone().into_scalar::<f32>()) * shard_share);
+            losses.push(loss.clone().detach());
             let gradients = (loss * share).backward();
             accumulator.accumulate(&network, GradientsParams::from_grads(gradients, &network));
         }
+        let losses =
+            losses.into_iter().map(|loss| f64::from(loss.into_scalar::<f32>()) * shard_share).collect();
         StepGradients { losses, gradients: accumulator.grads() }
     }
 }
@@ -222,7 +227,7 @@ mod tests {
             (1001, &[0, 251, 502, 753, 1001]),
         ] {
             let expected: Vec<_> = expected.windows(2).map(|cuts| cuts[0]..cuts[1]).collect();
-            assert_eq!(shards(images), expected, "{images} images");
+            assert_eq!(shards(images, &Device::flex().autodiff()), expected, "{images} images");
         }
     }
 

@@ -50,6 +50,11 @@ impl Network {
             (Network::Vit(vit), Subnet::Vit(subnet)) => vit.forward(input, subnet),
         }
     }
+
+    /// Where its parameters are; without gradients, whether it has them or not.
+    pub fn device(&self) -> Device {
+        self.devices().into_iter().next().expect("a network has parameters").inner()
+    }
 }
 
 impl Supernet {
@@ -62,7 +67,7 @@ impl Supernet {
         Self { space, network: parameters::with_stable_ids(network) }
     }
 
-    /// A supernet with the given weights, for inference.
+    /// A supernet with the given weights, for inference on the CPU.
     ///
     /// # Errors
     ///
@@ -90,7 +95,7 @@ impl Supernet {
     /// - output: `[batch, classes]`
     pub fn logits(&self, images: &Array, subnet: &Subnet) -> Array {
         let data = TensorData::new(images.data.clone(), images.shape.clone());
-        parameters::array(self.forward(Tensor::from_data(data, &Device::flex()), subnet))
+        parameters::array(self.forward(Tensor::from_data(data, &self.network.device()), subnet))
     }
 
     /// The tensors of the standalone subnet, named as [`SearchSpace::shape`] lists them.

@@ -10,12 +10,13 @@ use clap::Args;
 use elastic_data::{check_against, load_training};
 use elastic_trainer::Model;
 use elastic_trainer::checkpoint;
+use elastic_trainer::device::{self, DeviceKind};
 use elastic_trainer::health::Health;
 use elastic_trainer::init::{Init, Layout};
 use elastic_trainer::metrics::{self, Record, Spread};
 use elastic_trainer::plan::{PlannedStage, plan};
 use elastic_trainer::run_folder::RunFolder;
-use elastic_trainer::train::{Event, Outcome, Start, train};
+use elastic_trainer::train::{Event, Outcome, Place, Start, train};
 use serde::Serialize;
 
 use crate::health;
@@ -65,6 +66,10 @@ pub(crate) struct Train {
     /// Go on from the folder's checkpoint.
     #[arg(long)]
     resume: bool,
+    /// What trains: `cpu`, or a GPU through `wgpu` or `cuda`, which take a program that was built with
+    /// the feature of that name. No device stands in for another.
+    #[arg(long, default_value_t = DeviceKind::Cpu)]
+    device: DeviceKind,
 }
 
 impl Train {
@@ -83,6 +88,7 @@ impl Train {
             summarise(&folder, format)?;
             return Ok(ExitCode::SUCCESS);
         }
+        let device = self.device.open()?;
         let data = load_training(&model.data, model.seed())?;
         for images in [&data.train, &data.validation] {
             check_against(&model.data, images, model.space.input(), model.space.classes())?;
@@ -94,6 +100,9 @@ impl Train {
             data.validation.len(),
             folder.0.display()
         ));
+        if let Some(name) = device::name(&device) {
+            reporter.say(&format!("device {}: {name}", self.device));
+        }
         let stop = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&stop);
         ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed)).context("listen for Ctrl-C")?;
@@ -101,7 +110,8 @@ impl Train {
         let steps = stages.iter().map(|stage| stage.steps).sum();
         let mut task = reporter.task("train", steps);
         let start = if self.resume { Start::Resume } else { Start::Fresh };
-        let outcome = train(&model, data, &folder, start, &stop, &mut |event| match event {
+        let place = Place { folder: &folder, device };
+        let outcome = train(&model, data, place, start, &stop, &mut |event| match event {
             Event::Stage(stage) if stages.len() > 1 => reporter.say(&announce(stage)),
             Event::Stage(_) => {}
             Event::Step { step, loss } => task.at(step, steps, &format!("loss {loss:.3}")),
@@ -115,8 +125,12 @@ impl Train {
                 Ok(ExitCode::SUCCESS)
             }
             Outcome::Stopped { step } => {
+                let device = match self.device {
+                    DeviceKind::Cpu => String::new(),
+                    device => format!(" --device {device}"),
+                };
                 eprintln!(
-                    "stopped at step {step}; go on with: elastic train --out {} --resume",
+                    "stopped at step {step}; go on with: elastic train --out {} --resume{device}",
                     folder.0.display()
                 );
                 Ok(ExitCode::from(INTERRUPTED))

@@ -49,22 +49,24 @@ pub(crate) fn squared_sum(x: &[f32]) -> f64 {
     sums.iter().sum()
 }
 
-/// One update of AdamW.
-pub(crate) fn adamw(
-    weights: &mut [f32],
-    first: &mut [f32],
-    second: &mut [f32],
-    gradient: &[f32],
+/// One update of AdamW of the weights and their two moments; in place where nobody else holds them.
+pub(super) fn adamw(
+    state: [FlexTensor; 3],
+    gradient: &FlexTensor,
     factors: AdamwFactors,
-) {
-    weights
+) -> (FlexTensor, FlexTensor, FlexTensor) {
+    // The closure drops what it was given, so that the result is the only holder.
+    let [mut weights, mut first, mut second] = state.map(|tensor| tensor.to_contiguous());
+    let gradient = gradient.to_contiguous();
+    floats_mut(&mut weights)
         .par_chunks_mut(CHUNK)
-        .zip(first.par_chunks_mut(CHUNK))
-        .zip(second.par_chunks_mut(CHUNK))
-        .zip(gradient.par_chunks(CHUNK))
+        .zip(floats_mut(&mut first).par_chunks_mut(CHUNK))
+        .zip(floats_mut(&mut second).par_chunks_mut(CHUNK))
+        .zip(floats(&gradient).par_chunks(CHUNK))
         .for_each(|(((weights, first), second), gradient)| {
             kernels::adamw(weights, (first, second), gradient, factors);
         });
+    (weights, first, second)
 }
 
 /// The values of a contiguous tensor.
@@ -85,7 +87,7 @@ pub(super) fn zeros(shape: Shape) -> FlexTensor {
     FlexTensor::filled_typed(shape, DType::F32, 0.0_f32)
 }
 
-/// The values of a tensor that was just made.
+/// The values of a contiguous tensor; copied first where somebody else holds them.
 pub(super) fn floats_mut(tensor: &mut FlexTensor) -> &mut [f32] {
     tensor.storage_mut()
 }

@@ -1,7 +1,7 @@
 //! Operations that burn's CPU backend runs slowly, as one fused kernel each with its own backward.
 //!
-//! Every operation has a plain burn expression as its default, so any backend can run it; the kernels
-//! serve the `Flex` backend. Tests hold each kernel against the plain expression.
+//! Every operation has a plain burn expression as its default, so any backend can run it: on a GPU (`Cube`) the
+//! defaults run, the kernels serve the `Flex` backend. Tests hold each kernel against the plain expression.
 
 mod attention;
 mod backward;
@@ -16,12 +16,14 @@ mod rows;
 #[cfg(test)]
 mod tests;
 
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+use burn::backend::Cube;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, Flex, TensorMetadata, backend_extension};
 use burn::tensor::{Slice, Tensor};
 
 pub(crate) use attention::AttentionShape;
-pub(crate) use elementwise::{adamw, squared_sum};
+pub(crate) use elementwise::squared_sum;
 
 /// What an update of AdamW multiplies with.
 #[derive(Debug, Clone, Copy)]
@@ -47,7 +49,7 @@ pub(crate) struct AdamwFactors {
 }
 
 /// Fused operations and their derivatives, on a backend's own tensors.
-#[backend_extension(Flex, Autodiff)]
+#[backend_extension(Flex, Cube: cfg(any(feature = "wgpu", feature = "cuda")), Autodiff)]
 pub(crate) trait FusedOps: Backend {
     /// x * Phi(x), Phi the normal distribution function.
     fn fused_gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -193,6 +195,25 @@ pub(crate) trait FusedOps: Backend {
         let for_key = Self::float_matmul(transposed(for_scores), query);
         joined::<Self>(vec![for_query, for_key, for_value], shape)
     }
+
+    /// One update of AdamW: the new weights, mean of the gradients and mean of their squares.
+    fn fused_adamw(
+        weights: FloatTensor<Self>,
+        first: FloatTensor<Self>,
+        second: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        factors: AdamwFactors,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        let times = |x, factor: f32| Self::float_mul_scalar(x, factor.into());
+        let gradient = times(gradient, factors.gradient);
+        let square = Self::float_mul(gradient.clone(), gradient.clone());
+        let first = Self::float_add(times(first, factors.beta1), times(gradient, factors.rest1));
+        let second = Self::float_add(times(second, factors.beta2), times(square, factors.rest2));
+        let deviation = times(Self::float_sqrt(second.clone()), factors.root);
+        let deviation = Self::float_add_scalar(deviation, factors.epsilon.into());
+        let update = times(Self::float_div(first.clone(), deviation), factors.rate);
+        (Self::float_sub(times(weights, factors.keep), update), first, second)
+    }
 }
 
 /// Parts of `[rows, parts * inner]` as `[images, heads, tokens, head_dim]` each.
@@ -227,6 +248,10 @@ fn probabilities<B: FusedOps>(
     let scores = B::float_matmul(query, B::float_swap_dims(key, 2, 3));
     B::fused_softmax(scores, shape.scale())
 }
+
+/// A GPU runs the defaults.
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+impl FusedOps for Cube {}
 
 impl FusedOps for Flex {
     fn fused_gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -310,6 +335,16 @@ impl FusedOps for Flex {
     ) -> FloatTensor<Self> {
         attention::attention_backward(&qkv, &gradient, shape)
     }
+
+    fn fused_adamw(
+        weights: FloatTensor<Self>,
+        first: FloatTensor<Self>,
+        second: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        factors: AdamwFactors,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        elementwise::adamw([weights, first, second], &gradient, factors)
+    }
 }
 
 /// The exact [GELU](https://arxiv.org/abs/1606.08415).
@@ -392,4 +427,26 @@ pub(crate) fn layer_norm(x: Tensor<2>, gamma: Tensor<1>, beta: Tensor<1>, epsilo
 /// - output: `[images * tokens, heads * head_dim]`
 pub(crate) fn attention(qkv: Tensor<2>, shape: AttentionShape) -> Tensor<2> {
     Tensor::from_dispatch(<Dispatch as FusedOps>::fused_attention(qkv.into_dispatch(), shape))
+}
+
+/// One update of AdamW: the new weights, mean of the gradients and mean of their squares.
+///
+/// # Shapes
+///
+/// - all: `[values]`
+pub(crate) fn adamw(
+    weights: Tensor<1>,
+    first: Tensor<1>,
+    second: Tensor<1>,
+    gradient: Tensor<1>,
+    factors: AdamwFactors,
+) -> [Tensor<1>; 3] {
+    let (weights, first, second) = <Dispatch as FusedOps>::fused_adamw(
+        weights.into_dispatch(),
+        first.into_dispatch(),
+        second.into_dispatch(),
+        gradient.into_dispatch(),
+        factors,
+    );
+    [weights, first, second].map(Tensor::from_dispatch)
 }

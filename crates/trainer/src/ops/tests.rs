@@ -5,7 +5,7 @@ use elastic_space::random::Purpose;
 use proptest::prelude::*;
 use rand::Rng;
 
-use super::{AttentionShape, FusedOps};
+use super::{AdamwFactors, AttentionShape, FusedOps};
 
 /// Of the largest value, or of 1 if all are smaller.
 const TOLERANCE: f32 = 2e-5;
@@ -182,6 +182,27 @@ proptest! {
         let on_flex = |data: TensorData| Tensor::<1>::from_data(data, &flex);
         for (index, (kernel, default)) in backward(&flex).zip(backward(&composed)).enumerate() {
             let difference = worst_difference(on_flex(kernel), on_flex(default));
+            prop_assert!(difference < TOLERANCE, "result {}: {}", index, difference);
+        }
+    }
+
+    #[test]
+    fn adamw_equals_the_default_of_other_backends(elements in 1_usize..40_000, seed: u64) {
+        let (flex, composed) = (Device::flex(), Device::flex().autodiff());
+        let mut draw = draw(seed, flex.clone());
+        let [weights, first, gradient] = [(); 3].map(|()| draw.normal([elements], 1.0));
+        let second = draw.normal([elements], 1.0).abs();
+        let factors = AdamwFactors {
+            gradient: 0.5, beta1: 0.9, rest1: 0.1, beta2: 0.99, rest2: 0.01, keep: 0.98, rate: 0.1, root: 3.0,
+            epsilon: 1e-3,
+        };
+        let update = |device: &Device| {
+            let on = |x: &Tensor<1>| Tensor::from_data(x.to_data(), device);
+            let updated = super::adamw(on(&weights), on(&first), on(&second), on(&gradient), factors);
+            updated.map(|tensor| Tensor::<1>::from_data(tensor.to_data(), &flex))
+        };
+        for (index, (kernel, default)) in update(&flex).into_iter().zip(update(&composed)).enumerate() {
+            let difference = worst_difference(kernel, default);
             prop_assert!(difference < TOLERANCE, "result {}: {}", index, difference);
         }
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use burn::module::{Module, ModuleMapper, Param, ParamId};
 use burn::optim::GradientsParams;
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor, TensorData};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
 use thiserror::Error;
@@ -30,6 +30,8 @@ pub struct AdamW {
     beta1: f64,
     beta2: f64,
     weight_decay: f64,
+    /// Where the moments are: where the network is.
+    device: Device,
     parameters: HashMap<ParamId, Parameter>,
 }
 
@@ -65,8 +67,9 @@ struct Parameter {
 
 struct Moments {
     updates: u64,
-    first: Vec<f32>,
-    second: Vec<f32>,
+    /// `[elements]`, as `second`.
+    first: Tensor<1>,
+    second: Tensor<1>,
 }
 
 /// AdamW that decays matrices only.
@@ -76,7 +79,7 @@ pub fn adamw(config: &Optimizer, network: &Network) -> AdamW {
         (id, Parameter { name, decays, elements: array.data.len(), moments: None })
     });
     let Optimizer { weight_decay, beta1, beta2 } = *config;
-    AdamW { beta1, beta2, weight_decay, parameters: parameters.collect() }
+    AdamW { beta1, beta2, weight_decay, device: network.device(), parameters: parameters.collect() }
 }
 
 impl AdamW {
@@ -91,7 +94,10 @@ impl AdamW {
     ///
     /// The encoder's.
     pub fn into_bytes(&self) -> Result<Vec<u8>, SafeTensorError> {
-        let bytes = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
+        let bytes = |moment: &Tensor<1>| -> Vec<u8> {
+            let values = parameters::array(moment.clone()).data;
+            values.iter().flat_map(|value| value.to_le_bytes()).collect()
+        };
         let mut tensors = BTreeMap::new();
         for parameter in self.parameters.values() {
             if let Some(Moments { updates, first, second }) = &parameter.moments {
@@ -134,8 +140,11 @@ impl AdamW {
             if tensors.tensor(&format!("{UPDATES}{}", parameter.name)).is_ok() {
                 let updates = find(UPDATES, Dtype::U64, 1)?;
                 let updates = u64::from_le_bytes(updates.try_into().expect("one value of eight bytes"));
-                let first = parameters::floats(&find(FIRST, Dtype::F32, parameter.elements)?);
-                let second = parameters::floats(&find(SECOND, Dtype::F32, parameter.elements)?);
+                let mut moment = |prefix| -> Result<Tensor<1>, StateError> {
+                    let values = parameters::floats(&find(prefix, Dtype::F32, parameter.elements)?);
+                    Ok(Tensor::from_data(TensorData::new(values, [parameter.elements]), &self.device))
+                };
+                let (first, second) = (moment(FIRST)?, moment(SECOND)?);
                 parameter.moments = Some(Moments { updates, first, second });
             }
         }
@@ -157,15 +166,16 @@ struct Update<'a> {
 impl ModuleMapper for Update<'_> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let Some(gradient) = self.gradients.remove::<D>(param.id) else { return param };
-        let AdamW { beta1, beta2, weight_decay, ref mut parameters } = *self.optimizer;
+        let AdamW { beta1, beta2, weight_decay, ref device, ref mut parameters } = *self.optimizer;
         let parameter = parameters.get_mut(&param.id).expect("the optimizer was made for this network");
-        let moments = parameter.moments.get_or_insert_with(|| Moments {
+        let zeros = || Tensor::zeros([parameter.elements], device);
+        let Moments { updates, first, second } = parameter.moments.take().unwrap_or_else(|| Moments {
             updates: 0,
-            first: vec![0.0; parameter.elements],
-            second: vec![0.0; parameter.elements],
+            first: zeros(),
+            second: zeros(),
         });
-        moments.updates += 1;
-        let correction = |beta: f64| 1.0 - beta.powf(moments.updates as f64);
+        let updates = updates + 1;
+        let correction = |beta: f64| 1.0 - beta.powf(updates as f64);
         let decay = if parameter.decays { self.rate * weight_decay } else { 0.0 };
         let factors = AdamwFactors {
             gradient: self.factor as f32,
@@ -179,13 +189,12 @@ impl ModuleMapper for Update<'_> {
             epsilon: EPSILON as f32,
         };
         let (id, value, mapper) = param.consume();
-        let (device, trains) = (value.device(), value.is_require_grad());
-        // Both move: nothing is copied where nobody else holds the tensor.
-        let (mut value, gradient) = (value.inner().into_data(), gradient.into_data());
-        let gradient = gradient.as_slice::<f32>().expect("gradients are 32-bit floats");
-        let weights = value.as_mut_slice::<f32>().expect("weights are 32-bit floats");
-        ops::adamw(weights, &mut moments.first, &mut moments.second, gradient, factors);
-        let value = Tensor::from_data(value, &device).set_require_grad(trains);
+        let (trains, shape) = (value.is_require_grad(), value.dims());
+        let value = value.inner().reshape([parameter.elements]);
+        let gradient = gradient.reshape([parameter.elements]);
+        let [value, first, second] = ops::adamw(value, first, second, gradient, factors);
+        parameter.moments = Some(Moments { updates, first, second });
+        let value = Tensor::from_inner(value.reshape(shape)).set_require_grad(trains);
         Param::from_mapped_value(id, value, mapper)
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::Tensor;
 
 use crate::supernet::Network;
 
@@ -18,17 +18,19 @@ pub fn averaged(average: Network, network: &Network, decay: f64, steps: u64) -> 
     average.map(&mut Average { towards: values.0, decay: decay as f32 })
 }
 
-/// Every parameter's values.
-struct Values(HashMap<ParamId, TensorData>);
+/// Every parameter's values, `[elements]`.
+struct Values(HashMap<ParamId, Tensor<1>>);
 
 impl ModuleVisitor for Values {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        self.0.insert(param.id, param.val().into_data());
+        let value = param.val().inner();
+        let elements = value.shape().num_elements();
+        self.0.insert(param.id, value.reshape([elements]));
     }
 }
 
 struct Average {
-    towards: HashMap<ParamId, TensorData>,
+    towards: HashMap<ParamId, Tensor<1>>,
     decay: f32,
 }
 
@@ -36,7 +38,7 @@ impl ModuleMapper for Average {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let (id, value, mapper) = param.consume();
         let towards = self.towards.remove(&id).expect("the average has the network's parameters");
-        let towards = Tensor::from_data(towards, &value.device());
+        let towards = towards.reshape(value.dims());
         Param::from_mapped_value(id, value * self.decay + towards * (1.0 - self.decay), mapper)
     }
 }

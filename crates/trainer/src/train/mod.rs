@@ -33,6 +33,15 @@ pub enum Start {
     Resume,
 }
 
+/// Where a run is done.
+#[derive(Debug, Clone)]
+pub struct Place<'a> {
+    /// What it leaves behind.
+    pub folder: &'a RunFolder,
+    /// What trains.
+    pub device: Device,
+}
+
 /// What happened in a run.
 #[derive(Debug)]
 pub enum Event<'a> {
@@ -66,10 +75,10 @@ pub enum Outcome {
     },
 }
 
-/// Trains a supernet into a folder.
+/// Trains a supernet on a device into a folder.
 ///
 /// All randomness is a function of the seed and the step, so a run that was killed and resumed ends
-/// with the same bits as one that was not. `stop` is looked at after each step.
+/// with the same bits as one that was not, on the CPU. `stop` is looked at after each step.
 ///
 /// # Errors
 ///
@@ -77,12 +86,13 @@ pub enum Outcome {
 pub fn train(
     model: &Model,
     data: Splits,
-    folder: &RunFolder,
+    place: Place<'_>,
     start: Start,
     stop: &AtomicBool,
     observe: &mut dyn FnMut(Event<'_>),
 ) -> Result<Outcome, TrainError> {
-    let device = device();
+    let Place { folder, device } = place;
+    let device = device.autodiff();
     let stages = plan(model)?;
     // Before anything is written: a recipe that does not fit the data, or a teacher that cannot teach, leaves no
     // run behind.
@@ -99,11 +109,6 @@ pub fn train(
         Start::Resume => resume(model, &stages, folder, &device)?,
     };
     Trainer::new(stages, loader, teachers, &data.validation, folder, state)?.run(stop, observe)
-}
-
-/// What trains.
-fn device() -> Device {
-    Device::flex().autodiff()
 }
 
 /// The teacher of each file that a stage names, opened once.

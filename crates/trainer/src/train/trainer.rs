@@ -62,7 +62,7 @@ impl<'a> Trainer<'a> {
         Ok(Self {
             stages,
             folder,
-            device: super::device(),
+            device: state.supernet.network.device().autodiff(),
             state,
             loader,
             teachers,

@@ -10,7 +10,7 @@ use elastic_trainer::train::{Event, Outcome, Start, TrainError};
 use elastic_trainer::{Device, Model, Supernet, checkpoint, train};
 
 use crate::runs::{files, folder, recipes, run};
-use crate::support::{base_stage, model, only_stage, opening, progressive, splits, training};
+use crate::support::{base_stage, model, on_cpu, only_stage, opening, progressive, splits, training};
 
 #[test]
 fn a_run_that_diverges_keeps_its_last_checkpoint() {
@@ -166,5 +166,5 @@ fn run_on(
     folder: &RunFolder,
     mut observe: impl FnMut(Event<'_>),
 ) -> Result<Outcome, TrainError> {
-    train(model, splits, folder, Start::Fresh, &AtomicBool::new(false), &mut observe)
+    train(model, splits, on_cpu(folder), Start::Fresh, &AtomicBool::new(false), &mut observe)
 }

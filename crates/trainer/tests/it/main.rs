@@ -3,6 +3,8 @@
 
 mod damaged;
 mod failures;
+#[cfg(feature = "wgpu")]
+mod gpu;
 mod init;
 mod layers;
 mod losses;

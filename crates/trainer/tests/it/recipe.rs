@@ -15,8 +15,8 @@ use elastic_trainer::{Model, Supernet, checkpoint, parameters, schedule, step, t
 
 use crate::step::named;
 use crate::support::{
-    base_stage, joint, model, only_stage, opening, progressive, rich_stage, scaled, space, splits, stage,
-    training, worst,
+    base_stage, joint, model, on_cpu, only_stage, opening, progressive, rich_stage, scaled, space, splits,
+    stage, training, worst,
 };
 
 #[test]
@@ -55,7 +55,7 @@ fn trained(model: &Model) -> Weights {
     let temporary = tempfile::tempdir().expect("a temporary folder");
     let folder = RunFolder(temporary.path().join("run"));
     let stop = AtomicBool::new(false);
-    train(model, splits(&model.space), &folder, Start::Fresh, &stop, &mut |_| ()).expect("a run");
+    train(model, splits(&model.space), on_cpu(&folder), Start::Fresh, &stop, &mut |_| ()).expect("a run");
     let loaded = checkpoint::load_supernet(&folder.supernet()).expect("a supernet");
     parameters::collect(&loaded.supernet.network)
 }

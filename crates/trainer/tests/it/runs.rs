@@ -17,7 +17,7 @@ use elastic_trainer::train::{Event, Outcome, Start, TrainError};
 use elastic_trainer::{Model, checkpoint, train};
 use tempfile::TempDir;
 
-use crate::support::{joint, model, only_stage, rich_stage, splits, training, vit_space};
+use crate::support::{joint, model, on_cpu, only_stage, rich_stage, splits, training, vit_space};
 
 type Change = fn(&mut Model);
 
@@ -48,7 +48,7 @@ pub(crate) fn run(
     mut observe: impl FnMut(&Event<'_>, &AtomicBool),
 ) -> Result<Outcome, TrainError> {
     let stop = AtomicBool::new(false);
-    train(model, splits(&model.space), folder, start, &stop, &mut |event| observe(&event, &stop))
+    train(model, splits(&model.space), on_cpu(folder), start, &stop, &mut |event| observe(&event, &stop))
 }
 
 /// All files of a folder and of the folders in it, by their paths in it.
@@ -216,7 +216,7 @@ fn the_number_of_threads_does_not_matter() {
         let (_temporary, folder) = folder();
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool of threads");
         let stop = AtomicBool::new(false);
-        let run = || train(&model, splits.clone(), &folder, Start::Fresh, &stop, &mut |_| ());
+        let run = || train(&model, splits.clone(), on_cpu(&folder), Start::Fresh, &stop, &mut |_| ());
         assert_eq!(pool.install(run).expect("a run"), Outcome::Finished);
         bytes(&folder.supernet())
     };

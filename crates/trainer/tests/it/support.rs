@@ -15,7 +15,9 @@ use elastic_trainer::config::{
     BaseStage, Distillation, LearningRate, Optimizer, Progressive, Reduce, SCHEMA, Scheme, Stage,
     SubnetCount, Teacher, Training,
 };
+use elastic_trainer::run_folder::RunFolder;
 use elastic_trainer::supernet::Network;
+use elastic_trainer::train::Place;
 use elastic_trainer::{Model, Supernet, parameters};
 use rand::Rng;
 
@@ -166,6 +168,11 @@ pub(crate) fn splits(space: &SearchSpace) -> Splits {
         labels: (0..count).map(|i| (i % space.classes()) as u8).collect(),
     };
     Splits { train: images(17), validation: images(9) }
+}
+
+/// A run on the CPU.
+pub(crate) fn on_cpu(folder: &RunFolder) -> Place<'_> {
+    Place { folder, device: Device::flex() }
 }
 
 /// A supernet in which no weight, shift or scale has a special value.
