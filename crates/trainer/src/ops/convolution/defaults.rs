@@ -58,21 +58,21 @@ fn tap_weight<B: Backend>(weight: &FloatTensor<B>, tap: usize) -> FloatTensor<B>
 
 pub(super) fn depthwise<B: Backend>(
     x: FloatTensor<B>,
-    weight: FloatTensor<B>,
+    weight: &FloatTensor<B>,
     window: Window,
 ) -> FloatTensor<B> {
     let [_, height, width, _] = x.shape().dims();
     let x = padded::<B>(x, window);
     let products = taps(window, [height, width])
         .enumerate()
-        .map(|(tap, place)| B::float_mul(B::float_slice(x.clone(), &place), tap_weight::<B>(&weight, tap)));
+        .map(|(tap, place)| B::float_mul(B::float_slice(x.clone(), &place), tap_weight::<B>(weight, tap)));
     products.reduce(B::float_add).expect("a window has a tap")
 }
 
 pub(super) fn depthwise_backward<B: Backend>(
     x: FloatTensor<B>,
-    weight: FloatTensor<B>,
-    gradient: FloatTensor<B>,
+    weight: &FloatTensor<B>,
+    gradient: &FloatTensor<B>,
     window: Window,
 ) -> (FloatTensor<B>, FloatTensor<B>) {
     let [_, height, width, channels] = x.shape().dims();
@@ -80,7 +80,7 @@ pub(super) fn depthwise_backward<B: Backend>(
     let mut for_x = zeros::<B>(&x, x.shape().as_slice());
     let mut for_weight = Vec::new();
     for (tap, place) in taps(window, [height, width]).enumerate() {
-        let product = B::float_mul(gradient.clone(), tap_weight::<B>(&weight, tap));
+        let product = B::float_mul(gradient.clone(), tap_weight::<B>(weight, tap));
         for_x = add_at::<B>(for_x, &place, product);
         let product = B::float_mul(gradient.clone(), B::float_slice(x.clone(), &place));
         let sum = (0..3).fold(product, B::float_sum_dim);

@@ -154,7 +154,8 @@ impl WithSimd for Forward<'_> {
             for (result, x) in images {
                 plane.fill(simd, x, lane);
                 for (row, rows) in rows.iter().enumerate() {
-                    let to = Places { values: result, first: row * out_width, step: 1, count: out_width };
+                    let to =
+                        &mut Places { values: result, first: row * out_width, step: 1, count: out_width };
                     correlate(simd, (&plane, 0), &weights, (rows, &columns), lane, to);
                 }
             }
@@ -208,7 +209,8 @@ impl WithSimd for Backward<'_> {
                     for first in 0..stride.min(width) {
                         let (place, count) = (padding.left + first, (width - first).div_ceil(stride));
                         let columns = &columns[place % stride];
-                        let to = Places { values: result, first: row * width + first, step: stride, count };
+                        let to =
+                            &mut Places { values: result, first: row * width + first, step: stride, count };
                         let base = (&gradients, place / stride);
                         correlate(simd, base, &weights, (rows, columns), lane, to);
                     }

@@ -41,7 +41,7 @@ pub(crate) enum Activation {
 pub(crate) trait ConvolutionOps: Backend {
     /// See [`depthwise`].
     fn depthwise(x: FloatTensor<Self>, weight: FloatTensor<Self>, window: Window) -> FloatTensor<Self> {
-        defaults::depthwise::<Self>(x, weight, window)
+        defaults::depthwise::<Self>(x, &weight, window)
     }
 
     /// The gradients of [`Self::depthwise`] for x and the weight.
@@ -51,7 +51,7 @@ pub(crate) trait ConvolutionOps: Backend {
         gradient: FloatTensor<Self>,
         window: Window,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        defaults::depthwise_backward::<Self>(x, weight, gradient, window)
+        defaults::depthwise_backward::<Self>(x, &weight, &gradient, window)
     }
 
     /// See [`unfold`].

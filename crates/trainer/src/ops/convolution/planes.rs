@@ -157,7 +157,7 @@ pub(super) fn correlate<S: Simd>(
     weights: &Weights,
     (rows, columns): (&[Meeting], &[Meeting]),
     lane: Lane,
-    to: Places<'_>,
+    to: &mut Places<'_>,
 ) {
     let mut place = 0;
     while place < to.count {
