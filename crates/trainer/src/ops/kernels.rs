@@ -16,7 +16,7 @@ const LANES: usize = 16;
 macro_rules! kernels {
     ($($(#[$doc:meta])* fn $name:ident($($argument:ident: $type:ty),* $(,)?) $body:block)*) => {$(
         $(#[$doc])*
-        pub(super) fn $name<'a>($($argument: $type),*) {
+        pub(in crate::ops) fn $name<'a>($($argument: $type),*) {
             struct Kernel<'a> { $($argument: $type),* }
 
             impl pulp::NullaryFnOnce for Kernel<'_> {
@@ -33,6 +33,8 @@ macro_rules! kernels {
         }
     )*};
 }
+
+pub(super) use kernels;
 
 kernels! {
     /// x * Phi(x).

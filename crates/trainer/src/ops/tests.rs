@@ -8,40 +8,40 @@ use rand::Rng;
 use super::{AdamwFactors, AttentionShape, FusedOps};
 
 /// Of the largest value, or of 1 if all are smaller.
-const TOLERANCE: f32 = 2e-5;
+pub(super) const TOLERANCE: f32 = 2e-5;
 
 /// Draws tensors of normal values.
-struct Draw<R> {
+pub(super) struct Draw<R> {
     rng: R,
     device: Device,
 }
 
 impl<R: Rng> Draw<R> {
-    fn normal<const D: usize>(&mut self, shape: [usize; D], deviation: f64) -> Tensor<D> {
+    pub(super) fn normal<const D: usize>(&mut self, shape: [usize; D], deviation: f64) -> Tensor<D> {
         let normal = rand_distr::Normal::new(0.0, deviation as f32).expect("the deviation is finite");
         let values: Vec<f32> = (0..shape.iter().product()).map(|_| self.rng.sample(normal)).collect();
         Tensor::from_data(TensorData::new(values, shape), &self.device)
     }
 }
 
-fn draw(seed: u64, device: Device) -> Draw<impl Rng> {
+pub(super) fn draw(seed: u64, device: Device) -> Draw<impl Rng> {
     Draw { rng: Seed(seed).generator(Purpose::Init, 0), device }
 }
 
-fn worst_difference<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> f32 {
+pub(super) fn worst_difference<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> f32 {
     let (a, b) = (a.inner(), b.inner());
     let scale = b.clone().abs().max().into_scalar::<f32>().max(1.0);
     (a - b).abs().max().into_scalar::<f32>() / scale
 }
 
-fn flat<const D: usize>(tensor: Option<Tensor<D>>) -> Tensor<1> {
+pub(super) fn flat<const D: usize>(tensor: Option<Tensor<D>>) -> Tensor<1> {
     let tensor = tensor.expect("the input has a gradient");
     let values = tensor.shape().num_elements();
     tensor.reshape([values])
 }
 
 /// Both results agree, and so do the gradients of the inputs under some weights.
-fn same<const D: usize>(
+pub(super) fn same<const D: usize>(
     (ours, burns): (Tensor<D>, Tensor<D>),
     weights: &Tensor<D>,
     gradients: impl Fn(&Gradients) -> Vec<Tensor<1>>,
