@@ -80,6 +80,40 @@ fn activations_by_hand() {
     }
 }
 
+/// Of several tasks, so that the tasks' sums meet.
+#[test]
+fn many_tasks_give_the_same_whatever_the_number_of_threads() {
+    let window = Window::same(5, 2, [32, 32]);
+    let gradients = |threads: usize, ours: bool| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+        pool.install(|| {
+            let mut draw = draw(3, Device::flex().autodiff());
+            let x = draw.normal([9, 32, 32, 20], 1.0).require_grad();
+            let weight = draw.normal([5, 5, 20], 0.2).require_grad();
+            let [gamma, beta] = [(); 2].map(|()| draw.normal([20], 1.0).require_grad());
+            let y = if ours {
+                let y = super::depthwise(x.clone(), weight.clone(), window).reshape([9 * 16 * 16, 20]);
+                super::batch_norm(y, gamma.clone(), beta.clone(), 1e-3)
+            } else {
+                let y = depthwise_of_burn(x.clone(), weight.clone(), window).reshape([9 * 16 * 16, 20]);
+                batch_norm_of_burn(y, gamma.clone(), beta.clone(), 1e-3)
+            };
+            let all = (y.clone() * draw.normal(y.dims(), 1.0)).sum().backward();
+            let columns = [&gamma, &beta].map(|x| flat(x.grad(&all)));
+            let all = [flat(Some(y.inner())), flat(x.grad(&all)), flat(weight.grad(&all))];
+            all.into_iter().chain(columns).collect::<Vec<_>>()
+        })
+    };
+    let burns = gradients(1, false);
+    for (index, ((one, three), burn)) in
+        gradients(1, true).into_iter().zip(gradients(3, true)).zip(burns).enumerate()
+    {
+        assert_eq!(one.to_data(), three.to_data(), "result {index}");
+        let difference = worst_difference(one, burn);
+        assert!(difference < TOLERANCE, "result {index}: {difference}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
