@@ -9,7 +9,7 @@ use std::time::Instant;
 use burn::tensor::{Device, Distribution, Tensor, module::linear};
 
 // Compiled into this program, so that what is timed needs no public name.
-#[allow(dead_code, unused_imports, reason = "only some operations are timed")]
+#[allow(dead_code, unused_imports, unreachable_pub, reason = "only some operations are timed")]
 #[path = "../../crates/trainer/src/ops/mod.rs"]
 mod ops;
 

@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::{Context, bail};
-use elastic_trainer::Model;
+use elastic_data::Images;
 use elastic_trainer::checkpoint::{self, LoadedSupernet};
 use elastic_trainer::config::ModelError;
 use elastic_trainer::run_folder::{RunFolder, STAGES};
+use elastic_trainer::{Model, calibration};
 
 /// The folder that holds one folder a run.
 pub(crate) const RUNS: &str = "runs";
@@ -51,6 +52,13 @@ impl Run {
         }
         let model = model.restricted(&loaded.training.open);
         Ok(Self { folder, model, loaded })
+    }
+
+    /// The same run, ready to judge and to extract subnets: their batch normalisation, where the family has
+    /// some, is measured on images of its training data.
+    pub(crate) fn calibrated(mut self, train: &Images) -> Self {
+        self.loaded.supernet.calibration = calibration::images(&self.model, train);
+        self
     }
 
     /// The run's name.

@@ -59,6 +59,27 @@ fn train_tells_its_last_evaluation() {
 }
 
 #[test]
+fn the_whole_line_of_a_convolutional_network() {
+    require_library();
+    let bench = Bench::fresh();
+    bench.set_conv();
+    bench.succeed("train --model models/tiny.yaml");
+    let inspected = bench.succeed_json("inspect --run runs/tiny");
+    // 2 resolutions, 2 stems, 2 heads; 2 widths; 4 choices with one layer, which is the first, and 16 with two.
+    assert_eq!((&inspected["family"], &inspected["subnets"]), (&"conv".into(), &"320".into()));
+    bench.succeed("profile --platform host-1t");
+    bench.succeed("profile --platform host-tract");
+    let reports = bench.succeed_json("export --budget 30kflops --budget 1s --all-platforms");
+    for report in reports.as_array().expect("a list") {
+        let file = format!("exports/{}", report["file"].as_str().expect("a name"));
+        let proof = bench.succeed_json(&format!("verify {file}"));
+        assert_eq!(proof["agreement"].as_array().map(Vec::len), Some(2), "{file}");
+        assert_eq!(proof["agreement"], report["proof"]["agreement"], "{file}: calibration repeats");
+    }
+    assert!(bench.succeed("report").contains("runs/tiny/report.html"));
+}
+
+#[test]
 fn inspect_counts_what_export_counts() {
     let bench = profiled();
     let of_file = bench.succeed_json("inspect --model models/tiny.yaml");

@@ -6,6 +6,7 @@
 
 pub mod budget;
 pub mod choices;
+pub mod conv;
 pub mod cost;
 pub mod file;
 pub mod genome;

@@ -30,6 +30,8 @@ pub enum Purpose {
     Measure = 7,
     /// Split of data and folds.
     Split = 8,
+    /// Images that batch normalisation is measured on.
+    Calibrate = 9,
 }
 
 impl Seed {

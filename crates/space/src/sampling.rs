@@ -111,7 +111,7 @@ pub enum InvalidSampling {
         /// The field.
         field: String,
         /// The fields that exist.
-        known: Vec<&'static str>,
+        known: Vec<String>,
     },
     /// A table of the wrong length, or without a valid probability.
     #[error(
@@ -142,7 +142,7 @@ pub struct Sampler {
 #[derive(Debug, Clone)]
 enum Rule {
     /// By weights; slots of one group share the draw.
-    Draw { weights: Vec<f64>, group: Option<(&'static str, usize)> },
+    Draw { weights: Vec<f64>, group: Option<(String, usize)> },
     /// Always this index.
     Keep(usize),
 }
@@ -201,7 +201,7 @@ impl Sampling {
             Self::PerStage => {
                 let shared = |slot: &Slot| match slot.place {
                     Place::Layer { stage, .. } => {
-                        Rule::Draw { weights: slot.weights.clone(), group: Some((slot.field, stage)) }
+                        Rule::Draw { weights: slot.weights.clone(), group: Some((slot.field.clone(), stage)) }
                     }
                     Place::Network | Place::Stage(_) => draw(slot),
                 };
@@ -253,7 +253,7 @@ impl Distribution {
                     check(field, table, slots)?;
                 }
                 let is_open = |slot: &Slot| slot.choices.len() > 1;
-                let factors = |slot: &Slot| match tables.get(slot.field).filter(|_| is_open(slot)) {
+                let factors = |slot: &Slot| match tables.get(&slot.field).filter(|_| is_open(slot)) {
                     Some(table) => by_level(slot).into_iter().map(|level| table[level]).collect(),
                     None => vec![1.0; slot.choices.len()],
                 };
@@ -294,15 +294,18 @@ impl Sampler {
     }
 
     fn genome(&self, rng: &mut impl Rng) -> Genome {
-        let mut groups: BTreeMap<(&str, usize), usize> = BTreeMap::new();
-        let mut choose = |rule: &Rule| match rule {
-            Rule::Keep(index) => *index,
-            Rule::Draw { weights, group: None } => draw_weighted(weights, rng),
-            Rule::Draw { weights, group: Some(group) } => {
-                *groups.entry(*group).or_insert_with(|| draw_weighted(weights, rng))
-            }
-        };
-        self.rules.iter().map(&mut choose).collect()
+        let mut groups: BTreeMap<&(String, usize), usize> = BTreeMap::new();
+        let mut genome = Genome::with_capacity(self.rules.len());
+        for rule in &self.rules {
+            genome.push(match rule {
+                Rule::Keep(index) => *index,
+                Rule::Draw { weights, group: None } => draw_weighted(weights, rng),
+                Rule::Draw { weights, group: Some(group) } => {
+                    *groups.entry(group).or_insert_with(|| draw_weighted(weights, rng))
+                }
+            });
+        }
+        genome
     }
 }
 
@@ -340,7 +343,7 @@ fn by_level(slot: &Slot) -> Vec<usize> {
 
 fn check(field: &str, table: &[f64], slots: &[Slot]) -> Result<(), InvalidSampling> {
     let Some(slot) = slots.iter().find(|slot| slot.field == field) else {
-        let mut known: Vec<&str> = slots.iter().map(|slot| slot.field).collect();
+        let mut known: Vec<String> = slots.iter().map(|slot| slot.field.clone()).collect();
         known.dedup();
         return Err(InvalidSampling::UnknownField { field: field.to_owned(), known });
     };

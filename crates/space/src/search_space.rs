@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::conv::{ConvSpace, InvalidConvSpace};
 use crate::cost::Cost;
 use crate::genome::{self, Genome};
 use crate::shape::Shape;
@@ -22,6 +23,8 @@ use crate::vit::{InvalidVitSpace, VitSpace};
 pub enum SearchSpace {
     /// A vision transformer.
     Vit(VitSpace),
+    /// Inverted residuals with depthwise convolutions.
+    Conv(ConvSpace),
 }
 
 /// Why a search space is refused.
@@ -30,6 +33,9 @@ pub enum InvalidSpace {
     /// The vision transformer's rules.
     #[error("space.vit: {0}")]
     Vit(#[from] InvalidVitSpace),
+    /// The convolutional network's rules.
+    #[error("space.conv: {0}")]
+    Conv(#[from] InvalidConvSpace),
 }
 
 /// A subnet that its space does not hold.
@@ -51,6 +57,7 @@ impl SearchSpace {
     pub fn validate(&self) -> Result<(), InvalidSpace> {
         match self {
             Self::Vit(space) => Ok(space.validate()?),
+            Self::Conv(space) => Ok(space.validate()?),
         }
     }
 
@@ -58,6 +65,7 @@ impl SearchSpace {
     pub fn family(&self) -> &'static str {
         match self {
             Self::Vit(_) => "vit",
+            Self::Conv(_) => "conv",
         }
     }
 
@@ -65,6 +73,15 @@ impl SearchSpace {
     pub fn input(&self) -> [usize; 3] {
         match self {
             Self::Vit(space) => [space.channels, space.image_size, space.image_size],
+            Self::Conv(space) => [space.channels, space.image_size, space.image_size],
+        }
+    }
+
+    /// Whether a subnet's normalisations need the statistics of images before it is judged or exported.
+    pub fn needs_calibration(&self) -> bool {
+        match self {
+            Self::Vit(_) => false,
+            Self::Conv(_) => true,
         }
     }
 
@@ -72,6 +89,7 @@ impl SearchSpace {
     pub fn classes(&self) -> usize {
         match self {
             Self::Vit(space) => space.classes,
+            Self::Conv(space) => space.classes,
         }
     }
 
@@ -79,6 +97,7 @@ impl SearchSpace {
     pub fn slots(&self) -> Vec<Slot> {
         match self {
             Self::Vit(space) => space.slots(),
+            Self::Conv(space) => space.slots(),
         }
     }
 
@@ -101,6 +120,7 @@ impl SearchSpace {
         let values: Vec<usize> = slots.iter().zip(genome).map(|(slot, &index)| slot.choices[index]).collect();
         match self {
             Self::Vit(space) => Subnet::Vit(space.decode(&values)),
+            Self::Conv(space) => Subnet::Conv(space.decode(&values)),
         }
     }
 
@@ -108,13 +128,17 @@ impl SearchSpace {
     ///
     /// # Errors
     ///
-    /// [`NotInSpace`] if a value is not among its slot's choices, or layers that share a slot differ.
+    /// [`NotInSpace`] if it is of another family, a value is not among its slot's choices, or layers that share a
+    /// slot differ.
     pub fn encode(&self, subnet: &Subnet) -> Result<Genome, NotInSpace> {
         let refuse = |reason: String| NotInSpace { subnet: subnet.to_string(), reason };
+        let values = self
+            .values(subnet)
+            .ok_or_else(|| refuse(format!("it is of another family than {}", self.family())))?;
         let genome = self
             .slots()
             .iter()
-            .zip(self.values(subnet))
+            .zip(values)
             .map(|(slot, value)| match value {
                 None => Ok(slot.largest()),
                 Some(value) => {
@@ -136,6 +160,7 @@ impl SearchSpace {
     pub fn restricted(&self, open: &BTreeSet<Dimension>) -> Self {
         match self {
             Self::Vit(space) => Self::Vit(space.restricted(open)),
+            Self::Conv(space) => Self::Conv(space.restricted(open)),
         }
     }
 
@@ -204,13 +229,22 @@ impl SearchSpace {
     pub fn size(&self) -> u128 {
         match self {
             Self::Vit(space) => space.size(),
+            Self::Conv(space) => space.size(),
         }
     }
 
     /// The typed layers of a subnet.
+    ///
+    /// # Panics
+    ///
+    /// If the subnet is of another family.
     pub fn shape(&self, subnet: &Subnet) -> Shape {
         match (self, subnet) {
             (Self::Vit(space), Subnet::Vit(subnet)) => space.shape(subnet),
+            (Self::Conv(space), Subnet::Conv(subnet)) => space.shape(subnet),
+            (Self::Vit(_), Subnet::Conv(_)) | (Self::Conv(_), Subnet::Vit(_)) => {
+                panic!("subnet `{subnet}` is of another family than {}", self.family())
+            }
         }
     }
 
@@ -231,18 +265,27 @@ impl SearchSpace {
 
     /// The subnet as numbers for an additive model: one indicator per choice of each slot (all zero
     /// for a layer that is left out; for depth one per kept layer), then its MACs in millions.
+    ///
+    /// # Panics
+    ///
+    /// If the subnet is of another family.
     pub fn features(&self, subnet: &Subnet) -> Vec<f64> {
+        let values = self.values(subnet).expect("a subnet of this family");
         let mut features = Vec::new();
-        for (slot, value) in self.slots().iter().zip(self.values(subnet)) {
+        for (slot, value) in self.slots().iter().zip(values) {
             features.extend(slot.indicate(value));
         }
         features.push(self.cost(subnet).macs as f64 / 1e6);
         features
     }
 
-    fn values(&self, subnet: &Subnet) -> Vec<Option<usize>> {
+    /// The value of each slot, `None` where the slot belongs to a layer that is left out; none at all for a
+    /// subnet of another family.
+    fn values(&self, subnet: &Subnet) -> Option<Vec<Option<usize>>> {
         match (self, subnet) {
-            (Self::Vit(space), Subnet::Vit(subnet)) => space.values(subnet),
+            (Self::Vit(space), Subnet::Vit(subnet)) => Some(space.values(subnet)),
+            (Self::Conv(space), Subnet::Conv(subnet)) => Some(space.values(subnet)),
+            (Self::Vit(_), Subnet::Conv(_)) | (Self::Conv(_), Subnet::Vit(_)) => None,
         }
     }
 }

@@ -34,6 +34,17 @@ pub enum LayerKind {
         /// Features out.
         outputs: usize,
     },
+    /// A convolution with a square kernel and padding that keeps the image's size but for the stride.
+    Conv {
+        /// Channels in.
+        inputs: usize,
+        /// Channels out.
+        outputs: usize,
+        /// Height and width of the kernel.
+        kernel: usize,
+        /// Parts of the channels that do not see each other; as many as channels in a depthwise one.
+        groups: usize,
+    },
     /// Layer normalisation with scale and shift.
     LayerNorm {
         /// Features.
@@ -75,6 +86,9 @@ impl LayerShape {
             LayerKind::Linear { inputs, outputs } => {
                 vec![(".weight", vec![inputs, outputs]), (".bias", vec![outputs])]
             }
+            LayerKind::Conv { inputs, outputs, kernel, groups } => {
+                vec![(".weight", vec![outputs, inputs / groups, kernel, kernel]), (".bias", vec![outputs])]
+            }
             LayerKind::LayerNorm { features } => {
                 vec![(".weight", vec![features]), (".bias", vec![features])]
             }
@@ -83,12 +97,15 @@ impl LayerShape {
         }
     }
 
-    /// Multiply-accumulates of the matrix products for one input.
+    /// Multiply-accumulates of the matrix products and convolutions for one input.
     ///
     /// Normalisation, softmax, activations and additions are not counted, as is usual in the field.
     pub fn macs(&self) -> u64 {
         let product = match self.kind {
             LayerKind::Linear { inputs, outputs } => inputs * outputs,
+            LayerKind::Conv { inputs, outputs, kernel, groups } => {
+                inputs / groups * outputs * kernel * kernel
+            }
             LayerKind::MatMul { batch, inner, columns } => batch * inner * columns,
             LayerKind::LayerNorm { .. } | LayerKind::Table { .. } => 0,
         };

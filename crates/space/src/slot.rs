@@ -17,11 +17,14 @@ pub enum Dimension {
     Heads,
     /// The residual stream keeps its first features (A5).
     Embedding,
+    /// The network looks at a smaller image.
+    Resolution,
 }
 
 impl Dimension {
     /// All dimensions.
-    pub const ALL: [Self; 5] = [Self::Width, Self::Depth, Self::Kernel, Self::Heads, Self::Embedding];
+    pub const ALL: [Self; 6] =
+        [Self::Width, Self::Depth, Self::Kernel, Self::Heads, Self::Embedding, Self::Resolution];
 
     /// The name in YAML.
     pub fn name(self) -> &'static str {
@@ -31,6 +34,7 @@ impl Dimension {
             Self::Kernel => "kernel",
             Self::Heads => "heads",
             Self::Embedding => "embedding",
+            Self::Resolution => "resolution",
         }
     }
 }
@@ -44,7 +48,7 @@ pub enum Place {
     Stage(usize),
     /// One layer.
     Layer {
-        /// The layer.
+        /// The layer, as its family counts: in the network, or in its stage.
         layer: usize,
         /// Its stage.
         stage: usize,
@@ -59,12 +63,12 @@ pub struct Slot {
     /// A unique name, for instance `layers.3.heads`.
     pub name: String,
     /// The name of the choices in the space's YAML; slots of one field have the same choices.
-    pub field: &'static str,
+    pub field: String,
     /// The dimension that the slot opens.
     pub dimension: Dimension,
     /// What it decides for.
     pub place: Place,
-    /// The values: widths, heads or features; for depth a bit mask of the layers that are kept.
+    /// The values: widths, heads, features, kernels or pixels; for depth a bit mask of the layers that are kept.
     pub choices: Vec<usize>,
     /// The probability of each choice under uniform sampling; the sum is 1.
     ///
@@ -75,17 +79,23 @@ pub struct Slot {
 
 impl Slot {
     /// A slot whose choices are all equally likely.
-    pub(crate) fn uniform(
-        field: &'static str,
-        dimension: Dimension,
-        place: Place,
-        choices: Vec<usize>,
-    ) -> Self {
+    pub(crate) fn uniform(field: &str, dimension: Dimension, place: Place, choices: Vec<usize>) -> Self {
         let name = match place {
             Place::Network => field.to_owned(),
             Place::Stage(stage) => format!("stages.{stage}.{field}"),
             Place::Layer { layer, .. } => format!("layers.{layer}.{field}"),
         };
+        Self::named(name, field.to_owned(), dimension, place, choices)
+    }
+
+    /// [`Self::uniform`] with a name that does not follow from the place alone.
+    pub(crate) fn named(
+        name: String,
+        field: String,
+        dimension: Dimension,
+        place: Place,
+        choices: Vec<usize>,
+    ) -> Self {
         let weights = vec![1.0 / choices.len() as f64; choices.len()];
         Self { name, field, dimension, place, choices, weights }
     }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::conv::ConvSubnet;
 use crate::vit::VitSubnet;
 
 /// The key under which an exported file holds its subnet, as JSON.
@@ -17,12 +18,15 @@ pub const METADATA_KEY: &str = "elastic.subnet";
 pub enum Subnet {
     /// A vision transformer.
     Vit(VitSubnet),
+    /// A convolutional network.
+    Conv(ConvSubnet),
 }
 
 impl fmt::Display for Subnet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Vit(subnet) => subnet.fmt(f),
+            Self::Conv(subnet) => subnet.fmt(f),
         }
     }
 }

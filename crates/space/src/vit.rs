@@ -11,20 +11,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::choices::{DepthChoices, DropPolicy, Granularity, TransformKind, WidthChoices};
+use crate::choices::{
+    DepthChoices, Granularity, InvalidChoices, TransformKind, WidthChoices, check_choices, check_size, close,
+};
 use crate::shape::{LayerKind, LayerShape, Shape};
 use crate::slot::{Dimension, Place, Slot};
-
-/// The largest number of layers for which the drop policy `any` is offered.
-///
-/// The set of layers is one slot whose choices are listed, at most 2^12.
-pub const MAX_LAYERS_DROP_ANY: usize = 12;
-
-/// The largest number of layers: the kept ones are the bits of one number.
-pub const MAX_LAYERS: usize = usize::BITS as usize - 1;
-
-/// The largest size of anything; above it is a slip of the pen, and counts could overflow.
-pub const MAX_SIZE: usize = 1 << 16;
 
 /// Added to the variance in every layer normalisation, as timm's `VisionTransformer` does.
 pub const LAYER_NORM_EPSILON: f64 = 1e-6;
@@ -96,20 +87,9 @@ pub struct VitLayer {
 /// Why a [`VitSpace`] is refused.
 #[derive(Debug, Error, PartialEq)]
 pub enum InvalidVitSpace {
-    /// A size is zero.
-    #[error("{field} is 0: it must be at least 1")]
-    Zero {
-        /// The field's name in YAML.
-        field: &'static str,
-    },
-    /// A size is out of all proportion.
-    #[error("{field} is {size}: it must be at most {MAX_SIZE}")]
-    TooLarge {
-        /// The field's name in YAML.
-        field: &'static str,
-        /// What was given.
-        size: usize,
-    },
+    /// A size or a list of choices.
+    #[error(transparent)]
+    Choices(#[from] InvalidChoices),
     /// The patches do not cover the image.
     #[error("image-size {image} is not a multiple of patch-size {patch}: choose sizes that divide")]
     Patches {
@@ -117,26 +97,6 @@ pub enum InvalidVitSpace {
         image: usize,
         /// Pixels of a patch.
         patch: usize,
-    },
-    /// A list of choices is empty.
-    #[error("{field} has no choices: list at least one")]
-    Empty {
-        /// The field's name in YAML.
-        field: &'static str,
-    },
-    /// A list of choices is not strictly ascending.
-    #[error("{field} is {choices:?}: list each choice once, smallest first")]
-    Order {
-        /// The field's name in YAML.
-        field: &'static str,
-        /// What was given.
-        choices: Vec<usize>,
-    },
-    /// Too many layers.
-    #[error("depth {depth} is too deep: at most {MAX_LAYERS} layers")]
-    Layers {
-        /// The supernet's depth.
-        depth: usize,
     },
     /// The stages do not hold the layers.
     #[error(
@@ -155,14 +115,6 @@ pub enum InvalidVitSpace {
         /// The dimension.
         dimension: Dimension,
     },
-    /// Too many layers for the policy `any`.
-    #[error(
-        "depth {depth} with `drop: any` has too many sets of layers: at most {MAX_LAYERS_DROP_ANY} layers, or `drop: prefix`"
-    )]
-    DropAny {
-        /// The supernet's depth.
-        depth: usize,
-    },
 }
 
 impl VitSpace {
@@ -179,12 +131,7 @@ impl VitSpace {
             ("classes", self.classes),
             ("head-dim", self.head_dim),
         ] {
-            if size == 0 {
-                return Err(InvalidVitSpace::Zero { field });
-            }
-            if size > MAX_SIZE {
-                return Err(InvalidVitSpace::TooLarge { field, size });
-            }
+            check_size(field, size)?;
         }
         if !self.image_size.is_multiple_of(self.patch_size) {
             return Err(InvalidVitSpace::Patches { image: self.image_size, patch: self.patch_size });
@@ -195,29 +142,15 @@ impl VitSpace {
             ("heads.choices", &self.heads.choices),
             ("mlp-width.choices", &self.mlp_width.choices),
         ] {
-            let Some(&first) = choices.first() else {
-                return Err(InvalidVitSpace::Empty { field });
-            };
-            if first == 0 {
-                return Err(InvalidVitSpace::Zero { field });
-            }
-            if !choices.is_sorted_by(|a, b| a < b) {
-                return Err(InvalidVitSpace::Order { field, choices: choices.clone() });
-            }
-            if last(choices) > MAX_SIZE {
-                return Err(InvalidVitSpace::TooLarge { field, size: last(choices) });
-            }
+            check_choices(field, choices)?;
         }
-        if self.layers() > MAX_LAYERS {
-            return Err(InvalidVitSpace::Layers { depth: self.layers() });
-        }
-        if self.depth.drop == DropPolicy::Any && self.layers() > MAX_LAYERS_DROP_ANY {
-            return Err(InvalidVitSpace::DropAny { depth: self.layers() });
-        }
+        self.depth.check_layers("depth")?;
         if !self.stages.is_empty() && (self.stages.contains(&0) || total(&self.stages) != self.layers()) {
             return Err(InvalidVitSpace::Stages { stages: self.stages.clone(), depth: self.layers() });
         }
-        let elastic = |dimension: &&Dimension| !matches!(dimension, Dimension::Depth | Dimension::Kernel);
+        let elastic = |dimension: &&Dimension| {
+            matches!(dimension, Dimension::Width | Dimension::Heads | Dimension::Embedding)
+        };
         if let Some(&dimension) = self.transforms.keys().find(|dimension| !elastic(dimension)) {
             return Err(InvalidVitSpace::Transform { dimension });
         }
@@ -226,7 +159,7 @@ impl VitSpace {
 
     /// Layers of the supernet.
     pub fn layers(&self) -> usize {
-        last(&self.depth.choices)
+        self.depth.layers()
     }
 
     /// Patches of one image.
@@ -269,7 +202,7 @@ impl VitSpace {
         ];
         for (dimension, choices) in choices {
             if !open.contains(&dimension) {
-                choices.drain(..choices.len() - 1);
+                close(choices);
             }
         }
         space
@@ -414,23 +347,8 @@ impl VitSpace {
         per_embedding.saturating_mul(self.embed_dim.len() as u128)
     }
 
-    /// Depth as one slot of layer masks, ordered by the number of layers, then by value: the first
-    /// is the shortest prefix, the last holds every layer.
     fn depth_slot(&self) -> Slot {
-        let prefix = |depth: usize| (1_usize << depth) - 1;
-        let (mut choices, mut weights) = (Vec::new(), Vec::new());
-        for &depth in &self.depth.choices {
-            let masks: Vec<usize> = match self.depth.drop {
-                DropPolicy::Prefix => vec![prefix(depth)],
-                DropPolicy::Any => {
-                    (0..=prefix(self.layers())).filter(|mask| mask.count_ones() as usize == depth).collect()
-                }
-            };
-            let weight = 1.0 / (self.depth.choices.len() * masks.len()) as f64;
-            weights.extend(masks.iter().map(|_| weight));
-            choices.extend(masks);
-        }
-        Slot { weights, ..Slot::uniform("depth", Dimension::Depth, Place::Network, choices) }
+        self.depth.slot("depth".to_owned(), Place::Network, 0)
     }
 }
 
@@ -456,8 +374,4 @@ impl fmt::Display for VitSubnet {
 /// The layers of all stages (saturating).
 fn total(stages: &[usize]) -> usize {
     stages.iter().fold(0, |sum, &layers| sum.saturating_add(layers))
-}
-
-fn last(choices: &[usize]) -> usize {
-    choices.last().copied().unwrap_or(0)
 }

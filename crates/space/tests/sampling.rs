@@ -33,12 +33,12 @@ fn space() -> SearchSpace {
 }
 
 fn layers(subnet: &Subnet) -> &[VitLayer] {
-    let Subnet::Vit(subnet) = subnet;
+    let Subnet::Vit(subnet) = subnet else { panic!("a vision transformer") };
     &subnet.layers
 }
 
 fn embed_dim(subnet: &Subnet) -> usize {
-    let Subnet::Vit(subnet) = subnet;
+    let Subnet::Vit(subnet) = subnet else { panic!("a vision transformer") };
     subnet.embed_dim
 }
 
@@ -182,7 +182,7 @@ fn spaces_that_choose_per_stage_or_once_draw_so_by_themselves() {
 
 /// The largest subnet with another choice in one slot, without the space's own decoding.
 fn largest_but(slot: &Slot, choice: usize) -> Subnet {
-    let Subnet::Vit(mut subnet) = space().largest();
+    let Subnet::Vit(mut subnet) = space().largest() else { panic!("a vision transformer") };
     match (slot.dimension, slot.place) {
         (Dimension::Embedding, _) => subnet.embed_dim = choice,
         (Dimension::Depth, _) => subnet.layers.retain(|layer| choice >> layer.index & 1 == 1),
@@ -241,7 +241,7 @@ fn tables_of_probabilities() {
         ("depth", &[0.2, 0.5, 0.3]),
         ("heads", &[0.0, 0.25, 0.75]),
     ]);
-    let shares = |slot: &Slot| match slot.field {
+    let shares = |slot: &Slot| match slot.field.as_str() {
         "embed-dim" => vec![0.5, 0.25, 0.25],
         // A number of layers has its share, each of its sets an equal part of it.
         "depth" => [vec![0.2 / 4.0; 4], vec![0.5 / 6.0; 6], vec![0.3]].concat(),

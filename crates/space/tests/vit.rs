@@ -1,7 +1,9 @@
 //! The vision transformer's space: counts by hand, what is refused, and how a subnet is told.
 
-use elastic_space::choices::{DepthChoices, DropPolicy, Granularity, TransformKind, WidthChoices};
-use elastic_space::vit::{InvalidVitSpace, MAX_LAYERS_DROP_ANY, Pooling, VitLayer, VitSpace, VitSubnet};
+use elastic_space::choices::{
+    DepthChoices, DropPolicy, Granularity, MAX_LAYERS_DROP_ANY, TransformKind, WidthChoices,
+};
+use elastic_space::vit::{InvalidVitSpace, Pooling, VitLayer, VitSpace, VitSubnet};
 use elastic_space::{Cost, Dimension, SearchSpace, Subnet};
 
 fn space() -> VitSpace {
@@ -139,8 +141,8 @@ fn spaces_at_their_limits_are_accepted() {
         assert_eq!(space.validate(), Ok::<(), InvalidVitSpace>(()), "{case}");
         let layers = space.layers();
         let space = SearchSpace::Vit(space);
-        let Subnet::Vit(largest) = space.largest();
-        let Subnet::Vit(smallest) = space.smallest();
+        let Subnet::Vit(largest) = space.largest() else { panic!("a vision transformer") };
+        let Subnet::Vit(smallest) = space.smallest() else { panic!("a vision transformer") };
         assert_eq!((largest.layers.len(), smallest.layers.len()), (layers, 1), "{case}");
         for subnet in [largest, smallest].map(Subnet::Vit) {
             let again = space.encode(&subnet).map(|genome| space.decode(&genome));

@@ -239,7 +239,7 @@ pub fn load_state(path: &Path, device: &Device) -> Result<TrainingState, LoadErr
         weights(&tensors).into_iter().partition(|(name, _)| name.starts_with(AVERAGE_PREFIX));
     let fresh = Supernet::new(model.space.clone(), model.seed(), device);
     let network = parameters::replace(fresh.network, &weights).map_err(fit)?;
-    let supernet = Supernet { space: fresh.space, network };
+    let supernet = Supernet { network, ..fresh };
     let average = match model.training.ema {
         None => None,
         Some(_) => {

@@ -17,10 +17,12 @@ const BATCH: usize = 250;
 ///
 /// - images: `[labels, channels, height, width]`
 pub fn accuracy(supernet: &Supernet, subnet: &Subnet, images: &Array, labels: &[u8]) -> f64 {
+    let statistics = supernet.statistics(subnet);
     let size: usize = images.shape[1..].iter().product();
     let right = |(labels, data): (&[u8], &[f32])| {
         let shape = [labels.len()].into_iter().chain(supernet.space.input()).collect();
-        correct(&supernet.logits(&Array { shape, data: data.to_vec() }, subnet), labels)
+        let images = Array { shape, data: data.to_vec() };
+        correct(&supernet.logits_by(&images, subnet, &statistics), labels)
     };
     let right: usize = if is_cpu(&supernet.network.device()) {
         labels.par_chunks(BATCH).zip(images.data.par_chunks(BATCH * size)).map(right).sum()

@@ -1,6 +1,7 @@
 //! Trains elastic supernets with burn: elastic layers, families, the training loop, checkpoints and
 //! the extraction of a standalone subnet.
 
+pub mod calibration;
 pub mod checkpoint;
 pub mod config;
 pub mod device;

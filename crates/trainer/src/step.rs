@@ -12,6 +12,7 @@ use thiserror::Error;
 
 use crate::config::Reduce;
 use crate::device::is_cpu;
+use crate::layers::Normalisation;
 use crate::loss::{self, cross_entropy};
 use crate::supernet::Supernet;
 use crate::{ops, optimizer};
@@ -155,7 +156,7 @@ impl Step<'_> {
         // They are read after all subnets: on a GPU a look at one waits for all work before it.
         let mut losses = Vec::with_capacity(subnets.len());
         for (index, subnet) in subnets.iter().enumerate() {
-            let logits = network.forward(input.clone(), subnet);
+            let logits = network.forward(input.clone(), subnet, &mut Normalisation::Batch);
             let loss = cross_entropy(logits.clone(), targets.clone());
             if let (0, SoftTargets::InPlace { weight }) = (index, &recipe.soft_targets) {
                 targets = mixed(ops::softmax(logits.detach(), 1.0), *weight);

@@ -5,7 +5,9 @@ use burn::tensor::{Device, Tensor, TensorData};
 use elastic_space::random::Purpose;
 use elastic_space::{Array, SearchSpace, Seed, Subnet, Weights};
 
+use crate::families::conv::Conv;
 use crate::families::vit::Vit;
+use crate::layers::{Normalisation, Statistics};
 use crate::parameters::{self, FitError};
 
 /// The shared weights of every subnet of a search space.
@@ -17,13 +19,19 @@ pub struct Supernet {
     pub space: SearchSpace,
     /// The weights.
     pub network: Network,
+    /// Training images, `[images, channels, height, width]`, on which a subnet's batch normalisation is
+    /// measured; only a family that [needs calibration](SearchSpace::needs_calibration) looks at them.
+    pub calibration: Option<Array>,
 }
 
 /// The largest network of one family.
 #[derive(Module, Debug)]
+#[allow(clippy::large_enum_variant, reason = "a supernet has one, and no list holds many")]
 pub enum Network {
     /// A vision transformer.
     Vit(Vit),
+    /// A convolutional network.
+    Conv(Conv),
 }
 
 impl Network {
@@ -36,6 +44,8 @@ impl Network {
     pub fn arranged(&self, images: Tensor<4>) -> Tensor<4> {
         match self {
             Network::Vit(vit) => vit.patches(images),
+            // Channels last.
+            Network::Conv(_) => images.permute([0, 2, 3, 1]),
         }
     }
 
@@ -45,9 +55,20 @@ impl Network {
     ///
     /// - input: from [`Self::arranged`]
     /// - output: `[batch, classes]`
-    pub fn forward(&self, input: Tensor<4>, subnet: &Subnet) -> Tensor<2> {
+    ///
+    /// # Panics
+    ///
+    /// If the subnet is of another family.
+    pub fn forward(
+        &self,
+        input: Tensor<4>,
+        subnet: &Subnet,
+        normalisation: &mut Normalisation<'_>,
+    ) -> Tensor<2> {
         match (self, subnet) {
             (Network::Vit(vit), Subnet::Vit(subnet)) => vit.forward(input, subnet),
+            (Network::Conv(conv), Subnet::Conv(subnet)) => conv.forward(input, subnet, normalisation),
+            (Network::Vit(_), Subnet::Conv(_)) | (Network::Conv(_), Subnet::Vit(_)) => other_family(subnet),
         }
     }
 
@@ -63,8 +84,9 @@ impl Supernet {
         let mut rng = seed.generator(Purpose::Init, 0);
         let network = match &space {
             SearchSpace::Vit(space) => Network::Vit(Vit::new(space, device, &mut rng)),
+            SearchSpace::Conv(space) => Network::Conv(Conv::new(space, device, &mut rng)),
         };
-        Self { space, network: parameters::with_stable_ids(network) }
+        Self { space, network: parameters::with_stable_ids(network), calibration: None }
     }
 
     /// A supernet with the given weights, for inference on the CPU.
@@ -77,36 +99,74 @@ impl Supernet {
         Ok(Self { network: parameters::replace(supernet.network, weights)?, ..supernet })
     }
 
-    /// The logits of a subnet.
+    /// The same supernet with images to calibrate its subnets on.
+    #[must_use]
+    pub fn with_calibration(self, calibration: Option<Array>) -> Self {
+        Self { calibration, ..self }
+    }
+
+    /// The logits of a subnet in training: batch normalisation, where there is some, is by these images.
     ///
     /// # Shapes
     ///
     /// - images: `[batch, channels, height, width]`
     /// - output: `[batch, classes]`
     pub fn forward(&self, images: Tensor<4>, subnet: &Subnet) -> Tensor<2> {
-        self.network.forward(self.network.arranged(images), subnet)
+        self.network.forward(self.network.arranged(images), subnet, &mut Normalisation::Batch)
     }
 
-    /// The logits of a subnet for plain data, without gradients.
+    /// The statistics of a subnet's batch normalisations on the calibration images: layer after layer, each on
+    /// activations that the ones before have normalised. All images go through at once.
+    ///
+    /// # Panics
+    ///
+    /// If the family needs calibration and there are no images.
+    pub fn statistics(&self, subnet: &Subnet) -> Statistics {
+        let mut statistics = Statistics::default();
+        if self.space.needs_calibration() {
+            let images = self.calibration.as_ref().expect("a supernet with calibration images");
+            let device = self.network.devices().remove(0);
+            let input = self.network.arranged(tensor(images, &device));
+            self.network.forward(input, subnet, &mut Normalisation::Measure(&mut statistics));
+        }
+        statistics
+    }
+
+    /// The logits of a calibrated subnet for plain data, without gradients.
     ///
     /// # Shapes
     ///
     /// - images: `[batch, channels, height, width]`
     /// - output: `[batch, classes]`
     pub fn logits(&self, images: &Array, subnet: &Subnet) -> Array {
-        let data = TensorData::new(images.data.clone(), images.shape.clone());
-        parameters::array(self.forward(Tensor::from_data(data, &self.network.device()), subnet))
+        self.logits_by(images, subnet, &self.statistics(subnet))
     }
 
-    /// The tensors of the standalone subnet, named as [`SearchSpace::shape`] lists them.
+    /// [`Self::logits`] for a loop that has the subnet's [`Self::statistics`] already.
+    pub fn logits_by(&self, images: &Array, subnet: &Subnet, statistics: &Statistics) -> Array {
+        let input = self.network.arranged(tensor(images, &self.network.device()));
+        parameters::array(self.network.forward(input, subnet, &mut statistics.given()))
+    }
+
+    /// The tensors of the standalone subnet, calibrated, named as [`SearchSpace::shape`] lists them.
     pub fn extract(&self, subnet: &Subnet) -> Weights {
         match (&self.network, subnet) {
             (Network::Vit(vit), Subnet::Vit(subnet)) => vit.extract(subnet),
+            (Network::Conv(conv), Subnet::Conv(sizes)) => conv.extract(sizes, &self.statistics(subnet)),
+            (Network::Vit(_), Subnet::Conv(_)) | (Network::Conv(_), Subnet::Vit(_)) => other_family(subnet),
         }
     }
 
     /// The same weights without gradients.
     pub fn valid(&self) -> Self {
-        Self { space: self.space.clone(), network: self.network.valid() }
+        Self { network: self.network.valid(), ..self.clone() }
     }
+}
+
+fn tensor(images: &Array, device: &Device) -> Tensor<4> {
+    Tensor::from_data(TensorData::new(images.data.clone(), images.shape.clone()), device)
+}
+
+fn other_family(subnet: &Subnet) -> ! {
+    panic!("subnet `{subnet}` is of another family than its supernet")
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use clap::Args;
+use elastic_data::load_training;
 use elastic_exporter::{Batch, GraphOptions, build};
 use elastic_profiler::{Candidate, ProfileFile, ProfileRequest, check_identity, profile};
 use elastic_space::budget::Quantity;
@@ -45,7 +46,11 @@ impl Profile {
         // Before anything is built: the wrong machine is told at once.
         check_identity(&platform)?;
         elastic_runtime::check(&platform.runtime)?;
-        let run = Run::open(self.run.as_deref())?;
+        let mut run = Run::open(self.run.as_deref())?;
+        if run.model.space.needs_calibration() {
+            let train = load_training(&run.model.data, run.model.seed())?.train;
+            run = run.calibrated(&train);
+        }
         let seed = self.seed.map_or(run.model.seed(), Seed);
         let count = self.subnets.unwrap_or(platform.measure.subnets);
         if count < 2 {

@@ -70,6 +70,26 @@ training:
   checkpoint-every: 2
 ";
 
+/// A convolutional network's space to put in place of the model file's.
+const CONV: &str = "  conv:
+    image-size: 8
+    channels: 1
+    classes: 3
+    resolution: [6, 8]
+    activation: hard-swish
+    stem: {width: [4, 6], stride: 1}
+    stages:
+      - width: [6, 8]
+        depth: {choices: [1, 2], drop: any}
+        stride: 2
+        kernel: {choices: [3, 5], per: layer}
+        hidden: {choices: [8, 12], per: layer}
+        squeeze-excite: true
+    head: {width: [8, 10]}
+    transforms: {kernel: linear}
+data:
+";
+
 /// A scheme to put in place of the model file's: the largest network, then two dimensions.
 pub(crate) const PROGRESSIVE: &str = "  scheme:
     progressive:
@@ -184,6 +204,14 @@ impl Bench {
     pub(crate) fn edit(&self, name: &str, from: &str, to: &str) {
         let text = String::from_utf8(self.read(name)).expect("the file is text");
         self.write(name, replaced(&text, from, to));
+    }
+
+    /// Puts a convolutional network in place of the model file's.
+    pub(crate) fn set_conv(&self) {
+        let start = MODEL.find("  vit:\n").expect("there is a space");
+        let end = MODEL.find("  idx:").expect("the data follows");
+        self.edit("models/tiny.yaml", &MODEL[start..end], CONV);
+        self.edit("models/tiny.yaml", "  checkpoint-every", "  calibration-images: 16\n  checkpoint-every");
     }
 
     /// Puts another scheme in place of the model file's.

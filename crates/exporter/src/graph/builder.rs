@@ -12,6 +12,9 @@ use crate::onnx::{
 /// The symbol of a batch size that is chosen at run time.
 pub(super) const BATCH: &str = "batch";
 
+/// How the names of constants begin that belong to formulas.
+pub(super) const FORMULA: &str = "float.";
+
 /// One dimension of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Dim {
@@ -77,7 +80,8 @@ impl GraphBuilder {
         value
     }
 
-    /// Adds a constant of 32-bit floats.
+    /// Adds a constant of 32-bit floats. One that belongs to a formula and is not learned has a name that begins
+    /// with [`FORMULA`].
     pub(super) fn floats(&mut self, name: &str, shape: &[usize], values: &[f32]) -> Value {
         let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
         self.constant(name, shape, DataType::Float, bytes)

@@ -5,12 +5,15 @@
 //! read them from the written graph ([`read`]) and compare.
 
 mod builder;
+mod conv;
 mod operators;
 pub mod read;
 mod vit;
 
 #[cfg(test)]
 mod reference;
+#[cfg(test)]
+mod reference_conv;
 #[cfg(test)]
 mod tests;
 
@@ -212,6 +215,12 @@ fn model(space: &SearchSpace, subnet: &Subnet, tensors: &Tensors<'_>, options: &
     let logits = match (space, subnet) {
         (SearchSpace::Vit(space), Subnet::Vit(subnet)) => {
             vit::add(&mut graph, space, subnet, options.batch, tensors)
+        }
+        (SearchSpace::Conv(space), Subnet::Conv(subnet)) => {
+            conv::add(&mut graph, space, subnet, options.batch, tensors)
+        }
+        (SearchSpace::Vit(_), Subnet::Conv(_)) | (SearchSpace::Conv(_), Subnet::Vit(_)) => {
+            panic!("subnet `{subnet}` is of another family than {}", space.family())
         }
     };
     let mut metadata = options.metadata.clone();

@@ -4,6 +4,22 @@ use std::f32::consts::FRAC_1_SQRT_2;
 
 use super::builder::{Attribute, Dim, GraphBuilder, Value};
 
+/// What a convolution sees of an image. Padding keeps the image's size but for the stride.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Window {
+    /// Height and width of the kernel, odd.
+    pub(super) kernel: usize,
+    /// Pixels from one place of the kernel to the next.
+    pub(super) stride: usize,
+    /// Parts of the channels that do not see each other.
+    pub(super) groups: usize,
+}
+
+impl Window {
+    /// One pixel with all its channels.
+    pub(super) const PIXEL: Self = Self { kernel: 1, stride: 1, groups: 1 };
+}
+
 impl GraphBuilder {
     /// y = x W + b as one `Gemm`, the form that ONNX Runtime runs fastest.
     ///
@@ -12,6 +28,53 @@ impl GraphBuilder {
     /// x `[rows, inputs]`, W `[inputs, outputs]`, b `[outputs]`, y `[rows, outputs]`
     pub(super) fn linear(&mut self, name: &str, x: &Value, weight: &Value, bias: &Value) -> Value {
         self.node("Gemm", name, &[x, weight, bias], &[], vec![x.dims[0], weight.dims[1]])
+    }
+
+    /// A convolution.
+    ///
+    /// # Shapes
+    ///
+    /// x `[batch, inputs, height, width]`, W `[outputs, inputs / groups, kernel, kernel]`, b `[outputs]`, y
+    /// `[batch, outputs, height / stride, width / stride]`, rounded up
+    pub(super) fn conv(
+        &mut self,
+        name: &str,
+        x: &Value,
+        weight: &Value,
+        bias: &Value,
+        window: Window,
+    ) -> Value {
+        let [kernel, stride, padding] = [window.kernel, window.stride, window.kernel / 2].map(|n| n as i64);
+        let attributes = [
+            ("group", Attribute::Int(window.groups as i64)),
+            ("kernel_shape", Attribute::Ints(vec![kernel; 2])),
+            ("pads", Attribute::Ints(vec![padding; 4])),
+            ("strides", Attribute::Ints(vec![stride; 2])),
+        ];
+        let side = |axis: usize| match x.dims[axis] {
+            Dim::Fixed(size) => Dim::Fixed(size.div_ceil(window.stride)),
+            Dim::Batch(_) => unreachable!("pixels do not depend on the batch"),
+        };
+        let dims = vec![x.dims[0], weight.dims[0], side(2), side(3)];
+        self.node("Conv", name, &[x, weight, bias], &attributes, dims)
+    }
+
+    /// The mean over all pixels of each channel, `[batch, channels, 1, 1]`.
+    pub(super) fn mean_pixels(&mut self, name: &str, x: &Value) -> Value {
+        let one = Dim::Fixed(1);
+        self.node("GlobalAveragePool", name, &[x], &[], vec![x.dims[0], x.dims[1], one, one])
+    }
+
+    /// min(max(0, x), 6)
+    pub(super) fn relu6(&mut self, name: &str, x: &Value) -> Value {
+        let (zero, six) = (self.scalar("float.zero", 0.0), self.scalar("float.six", 6.0));
+        self.node("Clip", name, &[x, &zero, &six], &[], x.dims.clone())
+    }
+
+    /// min(max(0, x / 6 + 1 / 2), 1)
+    pub(super) fn hard_sigmoid(&mut self, name: &str, x: &Value) -> Value {
+        let attributes = [("alpha", Attribute::Float(1.0 / 6.0)), ("beta", Attribute::Float(0.5))];
+        self.node("HardSigmoid", name, &[x], &attributes, x.dims.clone())
     }
 
     /// Layer normalisation over the last axis.

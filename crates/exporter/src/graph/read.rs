@@ -7,7 +7,7 @@ use std::fmt::Write;
 use prost::Message;
 use thiserror::Error;
 
-use super::builder::BATCH;
+use super::builder::{BATCH, FORMULA};
 use crate::onnx::{
     AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, attribute_proto::AttributeType,
     tensor_proto::DataType, tensor_shape_proto, type_proto,
@@ -43,20 +43,22 @@ pub fn read_metadata(model: &[u8]) -> Result<BTreeMap<String, String>, ReadModel
     Ok(entries.map(|entry| (entry.key.unwrap_or_default(), entry.value.unwrap_or_default())).collect())
 }
 
-/// Learned values: the elements of all float constants, but for scalars, which belong to formulas.
+/// Learned values: the elements of all float constants, but for those that belong to formulas.
 ///
 /// # Errors
 ///
 /// [`ReadModelError`] if the bytes are no ONNX file with a graph.
 pub fn params(model: &[u8]) -> Result<u64, ReadModelError> {
     let graph = decode(model)?.1;
-    let learned =
-        graph.initializer.iter().filter(|t| t.data_type() == DataType::Float as i32 && !t.dims.is_empty());
+    let learned = graph
+        .initializer
+        .iter()
+        .filter(|t| t.data_type() == DataType::Float as i32 && !t.name().starts_with(FORMULA));
     Ok(learned.map(|tensor| tensor.dims.iter().product::<i64>() as u64).sum())
 }
 
-/// Multiply-accumulates for one input: those of every `Gemm` and `MatMul`, which are all the products
-/// that elastic's graphs hold, divided by the batch size.
+/// Multiply-accumulates for one input: those of every `Gemm`, `MatMul` and `Conv`, which are all the
+/// products that elastic's graphs hold, divided by the batch size.
 ///
 /// # Errors
 ///
@@ -66,8 +68,13 @@ pub fn macs(model: &[u8]) -> Result<u64, ReadModelError> {
     let shapes = shapes(&graph);
     let shape = |name: &str| shapes.get(name).ok_or_else(|| ReadModelError::Shape { value: name.to_owned() });
     let mut macs = 0;
-    for node in graph.node.iter().filter(|node| matches!(node.op_type(), "Gemm" | "MatMul")) {
-        let inner = shape(&node.input[0])?.last().copied().unwrap_or(1);
+    for node in &graph.node {
+        let inner = match node.op_type() {
+            "Gemm" | "MatMul" => shape(&node.input[0])?.last().copied().unwrap_or(1),
+            // A kernel is [outputs, inputs, height, width].
+            "Conv" => shape(&node.input[1])?.iter().skip(1).product(),
+            _ => continue,
+        };
         macs += inner * shape(&node.output[0])?.iter().product::<u64>();
     }
     let input = graph.input.first().and_then(|input| input.name.as_deref()).unwrap_or_default();

@@ -1,6 +1,7 @@
 //! The graphs against the reference on both runtimes, their counts, and what is refused.
 
 use elastic_space::choices::{DepthChoices, DropPolicy, Granularity, WidthChoices};
+use elastic_space::conv::{Activation, ConvSpace, ConvStageChoices, Head, Stem};
 use elastic_space::platform::{OnnxRuntime, Optimization, Provider, Runtime, Tract};
 use elastic_space::random::Purpose;
 use elastic_space::vit::{Pooling, VitSpace};
@@ -32,6 +33,52 @@ fn space(pooling: Pooling) -> VitSpace {
     }
 }
 
+/// A stage with nothing but a convolution, and one with all there is; sizes halve to odd ones.
+fn conv_space() -> ConvSpace {
+    let per_layer = |choices: &[usize]| WidthChoices { choices: choices.to_vec(), per: Granularity::Layer };
+    let stage = |width: &[usize], stride, hidden: Option<WidthChoices>, activation| ConvStageChoices {
+        width: width.to_vec(),
+        depth: DepthChoices { choices: vec![1, 2, 3], drop: DropPolicy::Any },
+        stride,
+        kernel: per_layer(&[3, 5, 7]),
+        squeeze_excite: hidden.is_some(),
+        hidden,
+        activation,
+    };
+    ConvSpace {
+        image_size: 15,
+        channels: 2,
+        classes: 7,
+        resolution: vec![10, 13, 15],
+        activation: Activation::HardSwish,
+        stem: Stem { width: vec![4, 6], stride: 2 },
+        stages: vec![
+            stage(&[4, 6], 1, None, Some(Activation::Relu6)),
+            stage(&[5, 9], 2, Some(per_layer(&[11, 14])), None),
+            stage(&[9, 12], 1, Some(per_layer(&[10, 16])), Some(Activation::Relu)),
+        ],
+        head: Head { width: vec![17, 18], hidden: vec![19, 20] },
+        transforms: BTreeMap::new(),
+    }
+}
+
+/// Every family, and every form that it has.
+fn spaces() -> [SearchSpace; 3] {
+    let vit = [Pooling::ClassToken, Pooling::Mean].map(|pooling| SearchSpace::Vit(space(pooling)));
+    let [class_token, mean] = vit;
+    [class_token, mean, SearchSpace::Conv(conv_space())]
+}
+
+fn reference(space: &SearchSpace, subnet: &Subnet, weights: &Weights, images: &Array) -> Array {
+    match (space, subnet) {
+        (SearchSpace::Vit(space), Subnet::Vit(subnet)) => reference::forward(space, subnet, weights, images),
+        (SearchSpace::Conv(space), Subnet::Conv(subnet)) => {
+            reference_conv::forward(space, subnet, weights, images)
+        }
+        _ => panic!("a subnet of the space"),
+    }
+}
+
 fn options(batch: Batch) -> GraphOptions {
     GraphOptions { batch, class_names: vec![], metadata: BTreeMap::new() }
 }
@@ -45,7 +92,11 @@ fn random_array(shape: &[usize], scale: f32, rng: &mut impl Rng) -> Array {
 /// Weights of the size that trained ones have: products neither vanish nor grow.
 fn random_weights(space: &SearchSpace, subnet: &Subnet, rng: &mut impl Rng) -> Weights {
     let draw = |(name, shape): (String, Vec<usize>)| {
-        let fan_in = if shape.len() == 2 { shape[0] } else { 1 };
+        let fan_in = match shape[..] {
+            [inputs, _] => inputs,
+            [_, inputs, height, width] => inputs * height * width,
+            _ => 1,
+        };
         let mut array = random_array(&shape, (3.0 / fan_in as f32).sqrt(), rng);
         if name.contains("norm") && name.ends_with("weight") {
             array.data.iter_mut().for_each(|value| *value = 1.0 + 0.3 * *value);
@@ -66,16 +117,13 @@ fn onnx_runtime() -> Runtime {
 
 #[test]
 fn runtimes_agree_with_the_reference() {
-    for pooling in [Pooling::ClassToken, Pooling::Mean] {
-        let vit = space(pooling);
-        let space = SearchSpace::Vit(vit.clone());
+    for space in spaces() {
         space.validate().expect("the space is valid");
         let mut rng = SEED.generator(Purpose::Candidates, 0);
         for subnet in space.draw_distinct(10, &mut rng) {
             let weights = random_weights(&space, &subnet, &mut rng);
             let images = random_array(&[4, 2, 15, 15], 2.0, &mut rng);
-            let Subnet::Vit(vit_subnet) = &subnet;
-            let expected = reference::forward(&vit, vit_subnet, &weights, &images);
+            let expected = reference(&space, &subnet, &weights, &images);
             for (batch, run) in [
                 (Batch::Fixed(1), 1),
                 (Batch::Fixed(3), 3),
@@ -85,7 +133,7 @@ fn runtimes_agree_with_the_reference() {
             ] {
                 let model = build(&space, &subnet, &weights, &options(batch)).expect("the weights fit");
                 for runtime in [onnx_runtime(), Runtime::Tract(Tract {})] {
-                    let row = format!("{pooling:?}, {subnet}, {batch:?} run with {run}, {}", runtime.label());
+                    let row = format!("{subnet}, {batch:?} run with {run}, {}", runtime.label());
                     let agreement = compare(&model, &runtime, &images, &expected, run)
                         .unwrap_or_else(|error| panic!("{row}: {error}; is ELASTIC_ORT_LIBRARY set?"));
                     assert!(agreement.holds(TOLERANCE), "{row}: {agreement:?}");
@@ -98,14 +146,12 @@ fn runtimes_agree_with_the_reference() {
 
 #[test]
 fn a_wrong_weight_breaks_the_agreement() {
-    let vit = space(Pooling::Mean);
-    let space = SearchSpace::Vit(vit.clone());
+    let space = SearchSpace::Vit(space(Pooling::Mean));
     let mut rng = SEED.generator(Purpose::Candidates, 1);
     let subnet = space.largest();
     let mut weights = random_weights(&space, &subnet, &mut rng);
     let images = random_array(&[2, 2, 15, 15], 2.0, &mut rng);
-    let Subnet::Vit(vit_subnet) = &subnet;
-    let expected = reference::forward(&vit, vit_subnet, &weights, &images);
+    let expected = reference(&space, &subnet, &weights, &images);
     for (value, least) in [(0.01, 1e-3), (f32::NAN, f64::INFINITY)] {
         weights.get_mut("head.bias").expect("it is there").data[3] += value;
         let model = build(&space, &subnet, &weights, &options(Batch::Fixed(1))).expect("the weights fit");
@@ -119,18 +165,17 @@ fn a_wrong_weight_breaks_the_agreement() {
 
 #[test]
 fn counts_agree_with_the_graph() {
-    for pooling in [Pooling::ClassToken, Pooling::Mean] {
-        let space = SearchSpace::Vit(space(pooling));
+    for space in spaces() {
         let mut rng = SEED.generator(Purpose::Candidates, 2);
         for (index, subnet) in space.draw_distinct(50, &mut rng).into_iter().enumerate() {
             let batch = [Batch::Fixed(1), Batch::Fixed(3), Batch::Dynamic][index % 3];
             let weights = random_weights(&space, &subnet, &mut rng);
             let model = build(&space, &subnet, &weights, &options(batch)).expect("the weights fit");
             let cost = space.cost(&subnet);
-            assert_eq!(params(&model), Ok(cost.params), "{pooling:?}, {subnet}, {batch:?}");
-            assert_eq!(macs(&model), Ok(cost.macs), "{pooling:?}, {subnet}, {batch:?}");
+            assert_eq!(params(&model), Ok(cost.params), "{subnet}, {batch:?}");
+            assert_eq!(macs(&model), Ok(cost.macs), "{subnet}, {batch:?}");
             let size = file_size(&space, &subnet, &options(batch));
-            assert_eq!(size, model.len() as u64, "{pooling:?}, {subnet}, {batch:?}");
+            assert_eq!(size, model.len() as u64, "{subnet}, {batch:?}");
         }
     }
 }
@@ -168,15 +213,17 @@ fn metadata_comes_back() {
 
 #[test]
 fn graph_as_text() {
-    for (name, pooling, batch) in [
-        ("class_token", Pooling::ClassToken, Batch::Fixed(1)),
-        ("class_token_dynamic", Pooling::ClassToken, Batch::Dynamic),
-        ("mean_batch_3", Pooling::Mean, Batch::Fixed(3)),
+    let [class_token, mean, conv] = spaces();
+    for (name, space, batch) in [
+        ("class_token", &class_token, Batch::Fixed(1)),
+        ("class_token_dynamic", &class_token, Batch::Dynamic),
+        ("mean_batch_3", &mean, Batch::Fixed(3)),
+        ("conv", &conv, Batch::Fixed(1)),
+        ("conv_dynamic", &conv, Batch::Dynamic),
     ] {
-        let space = SearchSpace::Vit(space(pooling));
         let subnet = space.smallest();
-        let weights = random_weights(&space, &subnet, &mut SEED.generator(Purpose::Candidates, 5));
-        let model = build(&space, &subnet, &weights, &options(batch)).expect("the weights fit");
+        let weights = random_weights(space, &subnet, &mut SEED.generator(Purpose::Candidates, 5));
+        let model = build(space, &subnet, &weights, &options(batch)).expect("the weights fit");
         insta::assert_snapshot!(name, text(&model).expect("it is a model"));
     }
 }
@@ -234,7 +281,7 @@ fn a_network_beyond_protobufs_limit_is_refused() {
     vit.embed_dim = vec![40_000];
     let space = SearchSpace::Vit(vit);
     let mut subnet = space.largest();
-    let Subnet::Vit(inner) = &mut subnet;
+    let Subnet::Vit(inner) = &mut subnet else { panic!("a vision transformer") };
     inner.layers[0].mlp_width = 40_000;
     let error = build(&space, &subnet, &Weights::new(), &options(Batch::Fixed(1))).expect_err("too large");
     assert!(matches!(error, BuildError::TooLarge { bytes, .. } if bytes > 1 << 31), "{error}");

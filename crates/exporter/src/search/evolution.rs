@@ -148,7 +148,7 @@ mod tests {
     fn slots(sizes: &[usize]) -> Vec<Slot> {
         let slot = |(number, &size): (usize, &usize)| Slot {
             name: format!("slot {number}"),
-            field: "width",
+            field: "width".to_owned(),
             dimension: Dimension::Width,
             place: Place::Network,
             choices: (1..=size).collect(),

@@ -55,7 +55,7 @@ fn cost(space: &SearchSpace, subnet: &Subnet, quantity: Quantity) -> f64 {
 /// Grows with every size and saturates. Early layers gain more from heads, late ones from the MLP, which
 /// gains more in a wide embedding.
 fn smooth(_: &SearchSpace, subnet: &Subnet) -> f64 {
-    let Subnet::Vit(subnet) = subnet;
+    let Subnet::Vit(subnet) = subnet else { panic!("a vision transformer") };
     let width = subnet.embed_dim as f64 / 48.0;
     let gain: f64 = subnet
         .layers
@@ -388,7 +388,7 @@ fn a_subnet_that_is_quicker_than_the_smallest_is_found() {
     // An embedding of 16 is slow: its rows do not fit the processor's vectors.
     let mut fake = Fake::new(&space, smooth);
     fake.cost = |space, subnet, quantity| {
-        let Subnet::Vit(vit) = subnet;
+        let Subnet::Vit(vit) = subnet else { panic!("a vision transformer") };
         cost(space, subnet, quantity) + if vit.embed_dim == 16 { 1e4 } else { 0.0 }
     };
     let budget: Budget = "90us".parse().expect("a budget");

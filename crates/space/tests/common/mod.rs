@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "not every test file uses all of it")]
 
 use elastic_space::choices::{DepthChoices, DropPolicy, Granularity, WidthChoices};
+use elastic_space::conv::{Activation, ConvSpace, ConvStageChoices, Head, Stem};
 use elastic_space::vit::{Pooling, VitSpace};
 use elastic_space::{Dimension, Place, SearchSpace, Slot};
 use proptest::prelude::*;
@@ -17,8 +18,60 @@ fn widths(values: Vec<usize>) -> impl Strategy<Value = WidthChoices> {
     (subsequence(values, count), granularity()).prop_map(|(choices, per)| WidthChoices { choices, per })
 }
 
-/// Spaces of up to `layers` layers with up to three choices a slot.
+/// Spaces of every family, of up to `layers` layers with up to three choices a slot.
 pub(crate) fn spaces(layers: usize) -> impl Strategy<Value = SearchSpace> {
+    prop_oneof![vit_spaces(layers), conv_spaces(layers)]
+}
+
+/// Convolutional networks of one stage, or of two of which the first has one layer.
+fn conv_spaces(layers: usize) -> impl Strategy<Value = SearchSpace> {
+    let stages = prop_oneof![
+        conv_stages(layers).prop_map(|stage| vec![stage]),
+        (conv_stages(1), conv_stages(layers.saturating_sub(1).max(1))).prop_map(|(a, b)| vec![a, b]),
+    ];
+    let resolution = prop_oneof![Just(vec![12]), Just(vec![8, 12])];
+    let two = |values: [usize; 2]| subsequence(values.to_vec(), 1..=2);
+    let hidden = prop_oneof![Just(vec![]), two([6, 9])];
+    (resolution, two([3, 5]), 1..=2_usize, stages, two([10, 14]), hidden).prop_map(
+        |(resolution, stem, stride, stages, width, hidden)| {
+            SearchSpace::Conv(ConvSpace {
+                image_size: 12,
+                channels: 3,
+                classes: 7,
+                resolution,
+                activation: Activation::HardSwish,
+                stem: Stem { width: stem, stride },
+                stages,
+                head: Head { width, hidden },
+                transforms: [].into(),
+            })
+        },
+    )
+}
+
+fn conv_stages(layers: usize) -> impl Strategy<Value = ConvStageChoices> {
+    let depths = subsequence((1..=layers).collect::<Vec<usize>>(), 1..=layers);
+    let drop = prop_oneof![Just(DropPolicy::Prefix), Just(DropPolicy::Any)];
+    let per = || prop_oneof![Just(Granularity::Layer), Just(Granularity::Stage)];
+    let widths = move |values: [usize; 2]| {
+        (subsequence(values.to_vec(), 1..=2), per()).prop_map(|(choices, per)| WidthChoices { choices, per })
+    };
+    let width = subsequence(vec![4, 6], 1..=2);
+    let hidden = prop::option::of(widths([8, 40]));
+    (width, depths, drop, 1..=2_usize, widths([3, 5]), hidden, any::<bool>()).prop_map(
+        |(width, choices, drop, stride, kernel, hidden, squeeze_excite)| ConvStageChoices {
+            width,
+            depth: DepthChoices { choices, drop },
+            stride,
+            kernel,
+            hidden,
+            squeeze_excite,
+            activation: None,
+        },
+    )
+}
+
+fn vit_spaces(layers: usize) -> impl Strategy<Value = SearchSpace> {
     let depths = subsequence((1..=layers).collect::<Vec<usize>>(), 1..=layers);
     let drop = prop_oneof![Just(DropPolicy::Prefix), Just(DropPolicy::Any)];
     let pooling = prop_oneof![Just(Pooling::ClassToken), Just(Pooling::Mean)];
@@ -79,7 +132,15 @@ fn stages(layers: usize, borders: &[bool]) -> Vec<usize> {
 
 /// Whether a genome leaves out every layer that a slot decides for.
 pub(crate) fn left_out(space: &SearchSpace, slots: &[Slot], genome: &[usize], slot: usize) -> bool {
-    let SearchSpace::Vit(vit) = space;
+    let vit = match space {
+        SearchSpace::Vit(vit) => vit,
+        SearchSpace::Conv(_) => {
+            let Place::Layer { layer, stage } = slots[slot].place else { return false };
+            let depth = |s: &Slot| s.dimension == Dimension::Depth && s.place == Place::Stage(stage);
+            let depth = slots.iter().position(depth).expect("a depth slot of the stage");
+            return slots[depth].choices[genome[depth]] >> layer & 1 == 0;
+        }
+    };
     let depth = slots.iter().position(|s| s.dimension == Dimension::Depth).expect("a depth slot");
     let mask = slots[depth].choices[genome[depth]];
     match slots[slot].place {

@@ -89,6 +89,25 @@ pub enum ModelError {
     /// The stages of the scheme break a rule.
     #[error("training.scheme.{0}")]
     Scheme(#[from] InvalidScheme),
+    /// Nothing says on how many images batch normalisation is measured.
+    #[error(
+        "training.calibration-images is missing: space.{family} has batch normalisation, which is measured anew for \
+         each subnet; say on how many training images, for instance 500"
+    )]
+    NotCalibrated {
+        /// The family.
+        family: &'static str,
+    },
+    /// The family has no batch normalisation to measure.
+    #[error(
+        "training.calibration-images is {images}, but space.{family} has no batch normalisation: leave it out"
+    )]
+    NothingToCalibrate {
+        /// The family.
+        family: &'static str,
+        /// What was given.
+        images: usize,
+    },
     /// A number is out of its range.
     #[error("training.{field} is {value}: it must be {range}")]
     Range {
@@ -134,6 +153,12 @@ impl Model {
             init.validate()?;
         }
         self.training.validate()?;
+        let family = self.space.family();
+        match (self.space.needs_calibration(), self.training.calibration_images) {
+            (true, None) => return Err(ModelError::NotCalibrated { family }),
+            (false, Some(images)) => return Err(ModelError::NothingToCalibrate { family, images }),
+            (true, Some(_)) | (false, None) => {}
+        }
         plan::plan(self)?;
         Ok(())
     }

@@ -43,6 +43,10 @@ pub struct Training {
     pub evaluate_random: usize,
     /// Validation images that an evaluation during training uses, at most.
     pub evaluate_images: usize,
+    /// Training images on which the batch normalisation of a subnet is measured before it is judged or exported,
+    /// at most; they go through the network at once. Left out where the family has no batch normalisation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration_images: Option<usize>,
     /// Steps between two checkpoints.
     pub checkpoint_every: u64,
 }
@@ -67,7 +71,7 @@ pub struct Progressive {
     /// The training of the largest network; may be left out where `init` brings its weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<BaseStage>,
-    /// One to five stages; each opens a dimension on top of those before.
+    /// One stage or more; each opens a dimension on top of those before.
     pub stages: Vec<Stage>,
 }
 
@@ -233,6 +237,7 @@ impl Training {
             ("batch-size", self.batch_size as u64),
             ("evaluate-every", self.evaluate_every),
             ("evaluate-images", self.evaluate_images as u64),
+            ("calibration-images", self.calibration_images.unwrap_or(1) as u64),
             ("checkpoint-every", self.checkpoint_every),
         ];
         if let Some((field, value)) = counts.into_iter().find(|(_, value)| *value == 0) {

@@ -3,9 +3,10 @@
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, s};
 use elastic_space::vit::{Pooling, VitLayer, VitSpace, VitSubnet};
-use elastic_space::{Array, Dimension, Weights};
+use elastic_space::{Dimension, Weights};
 use rand::Rng;
 
+use super::put;
 use crate::layers::{ElasticLayerNorm, ElasticLinear, ElasticQkv, Transforms, leading};
 use crate::ops::{self, AttentionShape};
 use crate::parameters::{array, param, small_normal};
@@ -251,9 +252,4 @@ impl Mlp {
     fn forward_add(&self, x: Tensor<2>, width: usize, residual: Tensor<2>) -> Tensor<2> {
         self.fc2.forward_add(ops::gelu(self.fc1.forward(x, width)), residual)
     }
-}
-
-fn put<const D: usize>(weights: &mut Weights, name: &str, (weight, bias): (Tensor<D>, Tensor<1>)) {
-    let entries: [(&str, Array); 2] = [("weight", array(weight)), ("bias", array(bias))];
-    weights.extend(entries.map(|(suffix, array)| (format!("{name}.{suffix}"), array)));
 }

@@ -41,7 +41,7 @@ pub(super) fn convert(
 
 /// Takes the attention's factor 1 / sqrt(head_dim) out of the query's weights, where an exported file has it.
 pub(super) fn unfold_scale(weights: &mut Weights, space: &SearchSpace) {
-    let SearchSpace::Vit(VitSpace { head_dim, .. }) = space;
+    let SearchSpace::Vit(VitSpace { head_dim, .. }) = space else { return };
     // The exporter's factor, rounded as there.
     let scale = f64::from((*head_dim as f64).powf(-0.5) as f32);
     for (_, array) in weights.iter_mut().filter(|(name, _)| is_qkv(name)) {
@@ -81,17 +81,18 @@ fn elastic(name: &str, expected: &[usize]) -> Vec<Form> {
 
 /// The layout of PyTorch's modules, as timm's `VisionTransformer` has them.
 fn pytorch(name: &str, expected: &[usize], space: &SearchSpace) -> Vec<Form> {
-    let SearchSpace::Vit(VitSpace { channels, patch_size, .. }) = space;
     let plain = |shape: &[usize]| Form { shape: shape.to_vec(), transposed: false };
     let transposed = |shape: &[usize]| Form { shape: shape.to_vec(), transposed: true };
     let is_weight = name.ends_with(".weight");
     match expected {
         [inputs, 3, inner] if is_qkv(name) => vec![transposed(&[3 * inner, *inputs])],
         [3, inner] if is_qkv(name) => vec![plain(&[3 * inner])],
-        [_, outputs] if name == "patch_embed.proj.weight" => {
-            vec![transposed(&[*outputs, *channels, *patch_size, *patch_size])]
-        }
-        [inputs, outputs] if is_weight => vec![transposed(&[*outputs, *inputs])],
+        [inputs, outputs] if is_weight => match space {
+            SearchSpace::Vit(VitSpace { channels, patch_size, .. }) if name == "patch_embed.proj.weight" => {
+                vec![transposed(&[*outputs, *channels, *patch_size, *patch_size])]
+            }
+            _ => vec![transposed(&[*outputs, *inputs])],
+        },
         _ => vec![plain(expected)],
     }
 }
@@ -192,7 +193,7 @@ mod tests {
 
     #[test]
     fn networks_that_differ_only_in_a_fixed_size() {
-        let SearchSpace::Vit(vit) = space();
+        let SearchSpace::Vit(vit) = space() else { panic!("a vision transformer") };
         let other = SearchSpace::Vit(VitSpace {
             head_dim: 2,
             heads: WidthChoices { choices: vec![2], ..vit.heads.clone() },

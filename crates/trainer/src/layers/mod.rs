@@ -3,13 +3,19 @@
 //! A layer keeps no active size. The sizes are arguments, and the function that cuts the weights
 //! for `forward` is the one that extracts them.
 
+mod batch_norm;
+mod depthwise;
 mod linear;
 mod norm;
+mod pointwise;
 mod qkv;
 mod transform;
 
+pub use batch_norm::{ElasticBatchNorm, Moments, Normalisation, Statistics};
+pub use depthwise::ElasticDepthwise;
 pub use linear::ElasticLinear;
 pub use norm::ElasticLayerNorm;
+pub use pointwise::ElasticPointwise;
 pub use qkv::ElasticQkv;
 pub use transform::{Affine, Gate, Transform, Transforms};
 

@@ -21,6 +21,19 @@ pub(super) fn unary(x: &FlexTensor, kernel: fn(&mut [f32], &[f32])) -> FlexTenso
     result
 }
 
+/// The kernel's result for each pair of elements; contiguous.
+pub(super) fn binary(a: &FlexTensor, b: &FlexTensor, kernel: fn(&mut [f32], &[f32], &[f32])) -> FlexTensor {
+    let (a, b) = (a.to_contiguous(), b.to_contiguous());
+    let (left, right) = (floats(&a), floats(&b));
+    let mut result = like(&a);
+    floats_mut(&mut result)
+        .par_chunks_mut(CHUNK)
+        .zip(left.par_chunks(CHUNK))
+        .zip(right.par_chunks(CHUNK))
+        .for_each(|((result, a), b)| kernel(result, a, b));
+    result
+}
+
 /// The kernel's two results for each element of x; contiguous.
 pub(super) fn unary_pair(
     x: &FlexTensor,

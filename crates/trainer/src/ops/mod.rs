@@ -5,7 +5,6 @@
 
 mod attention;
 mod backward;
-#[allow(dead_code, reason = "the convolution family, which calls it, comes next")]
 mod convolution;
 mod elementwise;
 mod gemm;
@@ -25,10 +24,8 @@ use burn::backend::{Backend, Dispatch, Flex, TensorMetadata, backend_extension};
 use burn::tensor::{Slice, Tensor};
 
 pub(crate) use attention::AttentionShape;
-#[allow(unused_imports, reason = "the convolution family, which calls them, comes next")]
 pub(crate) use convolution::{
-    Activation, Padding, Window, activation, batch_norm, depthwise, mean_pixels, moments, scale_channels,
-    unfold,
+    Activation, Window, activation, batch_norm, depthwise, mean_pixels, moments, scale_channels, unfold,
 };
 pub(crate) use elementwise::squared_sum;
 

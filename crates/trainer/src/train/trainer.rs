@@ -13,6 +13,7 @@ use elastic_space::{Array, Subnet, file};
 
 use super::window::{Learned, Window};
 use super::{Event, Outcome, TrainError};
+use crate::calibration;
 use crate::checkpoint::{self, Progress, Trained, TrainingState};
 use crate::config::{Distillation, Model, Teacher};
 use crate::evaluate::accuracy;
@@ -51,8 +52,9 @@ impl<'a> Trainer<'a> {
         teachers: Teachers,
         validation: &Images,
         folder: &'a RunFolder,
-        state: TrainingState,
+        mut state: TrainingState,
     ) -> Result<Self, TrainError> {
+        state.supernet.calibration = calibration::images(&state.model, loader.images());
         let model = &state.model;
         let images = model.training.evaluate_images.min(validation.len());
         let validation_labels = validation.labels[..images].to_vec();
@@ -205,7 +207,7 @@ impl<'a> Trainer<'a> {
     }
 
     fn evaluate(&mut self, judged: &Judged, observe: &mut dyn FnMut(Event<'_>)) -> Result<(), TrainError> {
-        let supernet = Supernet { space: self.state.supernet.space.clone(), network: self.kept() };
+        let supernet = Supernet { network: self.kept(), ..self.state.supernet.clone() };
         let judge = |subnet: &Subnet| accuracy(&supernet, subnet, &self.validation, &self.validation_labels);
         let accuracy: BTreeMap<String, f64> =
             judged.named.iter().map(|(name, subnet)| (name.clone(), judge(subnet))).collect();
@@ -293,7 +295,7 @@ impl<'a> Trainer<'a> {
         let network = self.state.supernet.network.clone();
         let network = parameters::replace(network, &parameters::collect(&kept))
             .expect("the average has the network's parameters");
-        let supernet = Supernet { network, space };
+        let supernet = Supernet { network, ..self.state.supernet.clone() };
         let progress = Progress { step, stage: self.state.progress.stage + 1, ..Progress::default() };
         self.state = super::state(self.model().clone(), supernet, progress);
         self.save(observe)?;

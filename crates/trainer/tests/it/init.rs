@@ -27,7 +27,7 @@ fn rename(from: &str, to: &str) -> Rename {
 }
 
 fn vit_of(space: &SearchSpace) -> &VitSpace {
-    let SearchSpace::Vit(vit) = space;
+    let SearchSpace::Vit(vit) = space else { panic!("a vision transformer") };
     vit
 }
 

@@ -78,7 +78,7 @@ fn two_steps_by_hand() {
     // v = 0.99 * 0.04 + 0.01 = 0.0496, over 1 - 0.9801 = 2.49246; the update is m / sqrt(v) = 0.26670.
     for value in [2.0, -1.0] {
         let mut gradients = GradientsParams::new();
-        let Network::Vit(vit) = &shared.network;
+        let Network::Vit(vit) = &shared.network else { panic!("a vision transformer") };
         gradients.register(vit.head.weight.id, Tensor::<2>::full([13, 3], value, &Device::flex()));
         gradients.register(vit.head.bias.id, Tensor::<1>::full([3], value, &Device::flex()));
         shared.network = optimizer.step(0.1, shared.network, gradients, 1.0);

@@ -55,7 +55,7 @@ fn varied(stage: &PlannedStage) -> [BTreeSet<Dimension>; 2] {
 }
 
 fn differ(a: &Subnet, b: &Subnet) -> BTreeSet<Dimension> {
-    let (Subnet::Vit(a), Subnet::Vit(b)) = (a, b);
+    let (Subnet::Vit(a), Subnet::Vit(b)) = (a, b) else { panic!("vision transformers") };
     let mut found = BTreeSet::new();
     let mut check = |dimension, differ| {
         if differ {

@@ -26,7 +26,7 @@ fn models_that_are_refused() {
         ),
         (
             |m| {
-                let Subnet::Vit(mut subnet) = m.space.largest();
+                let Subnet::Vit(mut subnet) = m.space.largest() else { panic!("a vision transformer") };
                 subnet.embed_dim = 6;
                 m.subnets.insert("odd".into(), Subnet::Vit(subnet));
             },
@@ -96,6 +96,6 @@ fn models_at_the_edge_of_what_is_allowed() {
 }
 
 fn vit(model: &mut Model) -> &mut elastic_space::vit::VitSpace {
-    let SearchSpace::Vit(vit) = &mut model.space;
+    let SearchSpace::Vit(vit) = &mut model.space else { panic!("a vision transformer") };
     vit
 }

@@ -12,7 +12,7 @@ use elastic_trainer::train::{Event, Outcome, Start};
 
 use crate::runs::{files, folder, log, put, recipes, run, run_until, without_times};
 use crate::stages::four_stages;
-use crate::support::{base_stage, model, training};
+use crate::support::{base_stage, conv_model, model, training};
 
 type Files = BTreeMap<PathBuf, Vec<u8>>;
 
@@ -27,11 +27,12 @@ fn patient() -> Model {
     model(Training { scheme: Scheme::Base(base), ..training() })
 }
 
-fn models() -> [(&'static str, Model); 4] {
+fn models() -> [(&'static str, Model); 5] {
     let [(plain, least), (everything, most)] = recipes();
     [
         (plain, model(least)),
-        (everything, model(most)),
+        (everything, model(most.clone())),
+        ("convolutions", conv_model(most)),
         ("base with patience", patient()),
         ("four stages, averaged, with transforms", four_stages()),
     ]

@@ -163,7 +163,7 @@ fn runs_that_may_not_begin_or_go_on() {
     assert!(exists.contains("holds a run already: go on with --resume"), "{exists}");
     let changes: [(&str, Change); 6] = [
         ("space", |model| {
-            let SearchSpace::Vit(vit) = &mut model.space;
+            let SearchSpace::Vit(vit) = &mut model.space else { panic!("a vision transformer") };
             vit.embed_dim = vec![13];
         }),
         ("seed", |model| model.seed += 1),

@@ -159,7 +159,7 @@ fn schemes_that_are_refused() {
 #[test]
 fn a_closed_dimension_has_no_choice() {
     let mut model = model(progressive(base_stage(1), stages(&[Embedding, Width])));
-    let SearchSpace::Vit(vit) = &mut model.space;
+    let SearchSpace::Vit(vit) = &mut model.space else { panic!("a vision transformer") };
     vit.embed_dim = vec![13];
     let error = model.validate().expect_err("one embedding").to_string();
     assert_eq!(

@@ -316,7 +316,7 @@ fn weights_to_begin_with_take_the_place_of_random_ones() {
     let third = RunFolder(temporary.path().join("third"));
     finished(&still, &third);
     assert_eq!(weights_of(&third.supernet()), weights_of(&first.supernet()));
-    let SearchSpace::Vit(vit) = &still.space;
+    let SearchSpace::Vit(vit) = &still.space else { panic!("a vision transformer") };
     let random = Supernet::new(SearchSpace::Vit(vit.clone()), Seed(99), &Device::flex());
     assert_ne!(weights_of(&third.supernet()), parameters::collect(&random.network));
 }

@@ -7,6 +7,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, TensorData};
 use elastic_data::{Augmentation, Batch, DataConfig, Images, Splits};
 use elastic_space::choices::{DepthChoices, DropPolicy, Granularity, TransformKind, WidthChoices};
+use elastic_space::conv::{Activation, ConvSpace, ConvStageChoices, Head, Stem};
 use elastic_space::random::Purpose;
 use elastic_space::sampling::Mixed;
 use elastic_space::vit::{Pooling, VitSpace};
@@ -54,6 +55,39 @@ pub(crate) fn transformed(vit: VitSpace, kind: TransformKind) -> SearchSpace {
 
 pub(crate) fn space() -> SearchSpace {
     SearchSpace::Vit(vit_space(Pooling::ClassToken, DropPolicy::Any, Granularity::Layer))
+}
+
+/// Images of 2 x 7 x 7, at 5 or 7 pixels; a stage that keeps the width and one of up to three layers with all there
+/// is; no width is one of a neighbour's.
+pub(crate) fn conv_space(drop: DropPolicy, per: Granularity) -> ConvSpace {
+    let choices = |choices: &[usize]| WidthChoices { choices: choices.to_vec(), per };
+    let stage = |width: &[usize], depth: &[usize], stride, hidden: Option<WidthChoices>| ConvStageChoices {
+        width: width.to_vec(),
+        depth: DepthChoices { choices: depth.to_vec(), drop },
+        stride,
+        kernel: choices(&[3, 5, 7]),
+        squeeze_excite: hidden.is_some(),
+        hidden,
+        activation: None,
+    };
+    let mut plain = stage(&[3, 7], &[1, 2], 1, None);
+    plain.activation = Some(Activation::Relu6);
+    ConvSpace {
+        image_size: 7,
+        channels: 2,
+        classes: 3,
+        resolution: vec![5, 7],
+        activation: Activation::HardSwish,
+        stem: Stem { width: vec![4, 5], stride: 1 },
+        stages: vec![plain, stage(&[6, 8], &[1, 2, 3], 2, Some(choices(&[9, 11])))],
+        head: Head { width: vec![10, 13], hidden: vec![12, 14] },
+        transforms: BTreeMap::new(),
+    }
+}
+
+/// A space of every family.
+pub(crate) fn families() -> [SearchSpace; 2] {
+    [space(), SearchSpace::Conv(conv_space(DropPolicy::Any, Granularity::Layer))]
 }
 
 /// A stage of six steps with nothing beyond what is needed.
@@ -111,6 +145,7 @@ pub(crate) fn joint(stage: Stage) -> Training {
         evaluate_every: 2,
         evaluate_random: 2,
         evaluate_images: 8,
+        calibration_images: None,
         checkpoint_every: 2,
     }
 }
@@ -156,6 +191,12 @@ pub(crate) fn model(training: Training) -> Model {
     }
 }
 
+/// The model of a convolutional network.
+pub(crate) fn conv_model(training: Training) -> Model {
+    let space = SearchSpace::Conv(conv_space(DropPolicy::Any, Granularity::Layer));
+    Model { space, ..model(Training { calibration_images: Some(6), ..training }) }
+}
+
 /// 17 training images and 9 for validation.
 pub(crate) fn splits(space: &SearchSpace) -> Splits {
     let mut rng = Seed(3).generator(Purpose::Split, 1);
@@ -182,7 +223,8 @@ pub(crate) fn supernet(space: SearchSpace, seed: u64, device: &Device) -> Supern
     let mut weights = parameters::collect(&supernet.network);
     weights.values_mut().flat_map(|array| &mut array.data).for_each(|v| *v = rng.random_range(-0.6..0.6));
     let network = parameters::replace(supernet.network, &weights).expect("the same names and shapes");
-    Supernet { network, ..supernet }
+    let calibration = supernet.space.needs_calibration().then(|| images(&supernet.space, 6, seed));
+    Supernet { network, ..supernet }.with_calibration(calibration)
 }
 
 pub(crate) fn images(space: &SearchSpace, count: usize, seed: u64) -> Array {
@@ -204,7 +246,7 @@ pub(crate) fn draw(space: &SearchSpace, count: usize, seed: u64) -> Vec<Subnet> 
 }
 
 pub(crate) fn vit(supernet: &Supernet) -> &elastic_trainer::families::vit::Vit {
-    let Network::Vit(vit) = &supernet.network;
+    let Network::Vit(vit) = &supernet.network else { panic!("a vision transformer") };
     vit
 }
 
@@ -235,7 +277,7 @@ pub(crate) struct Origin {
 /// Where each tensor of a standalone subnet lies in the supernet, from the definition: the leading
 /// part in every dimension, of queries, keys and values apart.
 pub(crate) fn origins(full: &Weights, space: &SearchSpace, subnet: &Subnet) -> BTreeMap<String, Origin> {
-    let Subnet::Vit(layers) = subnet;
+    let Subnet::Vit(layers) = subnet else { panic!("a vision transformer") };
     let origin = |(name, mut shape): (String, Vec<usize>)| {
         let mut parts: Vec<String> = name.split('.').map(str::to_owned).collect();
         if parts[0] == "blocks" {

@@ -36,7 +36,9 @@ fn subnets(space: &SearchSpace, seed: u64) -> Vec<Subnet> {
 
 /// The transforms that a subnet uses, as the name of the layer, the number of the choice and its values.
 fn used(space: &SearchSpace, subnet: &Subnet) -> Vec<(String, usize)> {
-    let (SearchSpace::Vit(vit), Subnet::Vit(subnet)) = (space, subnet);
+    let (SearchSpace::Vit(vit), Subnet::Vit(subnet)) = (space, subnet) else {
+        panic!("a vision transformer")
+    };
     let choice = |choices: &[usize], value: usize| {
         choices.iter().position(|&choice| choice == value).expect("a choice")
     };
@@ -280,7 +282,7 @@ fn a_run_trains_the_transforms() {
         for part in ["patch_embed.proj", "norm1", "attn.qkv", "mlp.fc1"] {
             assert!(moved.iter().any(|name| name.contains(part)), "{kind:?}: {part} is not in {moved:?}");
         }
-        let SearchSpace::Vit(vit) = &trained.space;
+        let SearchSpace::Vit(vit) = &trained.space else { panic!("a vision transformer") };
         assert_eq!(vit.transform(Dimension::Heads), kind);
     }
 }

@@ -11,8 +11,8 @@ use proptest::prelude::*;
 
 use crate::reference;
 use crate::support::{
-    self, DROPS, GRANULARITIES, KINDS, POOLINGS, draw, images, origins, supernet, transformed, vit_space,
-    worst,
+    self, DROPS, GRANULARITIES, KINDS, POOLINGS, draw, families, images, origins, supernet, transformed,
+    vit_space, worst,
 };
 
 /// A supernet that is exactly one network: every dimension has one choice, layer by layer the
@@ -31,7 +31,7 @@ fn standalone(space: &VitSpace, subnet: &VitSubnet, weights: &Weights) -> (Super
     };
     let fresh = |layers: &[VitLayer]| Supernet::new(exact(layers), Seed(99), &Device::flex());
     let supernet = fresh(&subnet.layers);
-    let Network::Vit(mut vit) = supernet.network;
+    let Network::Vit(mut vit) = supernet.network else { panic!("a vision transformer") };
     for (block, layer) in vit.blocks.iter_mut().zip(&subnet.layers) {
         *block = support::vit(&fresh(&[*layer])).blocks[0].clone();
     }
@@ -69,7 +69,7 @@ fn a_subnet_is_its_standalone_network() {
                 let inside = shared.logits(&images, &subnet);
                 assert_eq!(inside.shape, [3, 3], "{row}");
                 let weights = shared.extract(&subnet);
-                let Subnet::Vit(sizes) = &subnet;
+                let Subnet::Vit(sizes) = &subnet else { panic!("a vision transformer") };
                 let (alone, whole) = standalone(&vit, sizes, &weights);
                 let difference = worst(&inside.data, &alone.logits(&images, &whole).data);
                 assert!(difference <= 1e-6, "{row}: {difference} from the standalone supernet");
@@ -85,8 +85,10 @@ fn a_subnet_is_its_standalone_network() {
 
 #[test]
 fn a_supernet_holds_no_active_subnet() {
-    let space = support::space();
-    for (device, kind) in [(Device::flex(), "plain"), (Device::flex().autodiff(), "with gradients")] {
+    let devices = [(Device::flex(), "plain"), (Device::flex().autodiff(), "with gradients")];
+    for (space, (device, kind)) in
+        families().into_iter().flat_map(|space| devices.clone().map(|d| (space.clone(), d)))
+    {
         let shared = supernet(space.clone(), 6, &device);
         let images = images(&space, 2, 1);
         let data = TensorData::new(images.data, images.shape);
@@ -108,14 +110,15 @@ fn a_supernet_holds_no_active_subnet() {
 
 #[test]
 fn a_supernet_without_gradients_is_the_same() {
-    let space = support::space();
-    let shared = supernet(space.clone(), 7, &Device::flex().autodiff());
-    let plain = supernet(space.clone(), 7, &Device::flex());
-    let images = images(&space, 4, 3);
-    for subnet in draw(&space, 10, 4) {
-        let expected = plain.logits(&images, &subnet);
-        assert_eq!(shared.valid().logits(&images, &subnet), expected, "{subnet}");
-        assert_eq!(shared.valid().extract(&subnet), plain.extract(&subnet), "{subnet}");
+    for space in families() {
+        let shared = supernet(space.clone(), 7, &Device::flex().autodiff());
+        let plain = supernet(space.clone(), 7, &Device::flex());
+        let images = images(&space, 4, 3);
+        for subnet in draw(&space, 10, 4) {
+            let expected = plain.logits(&images, &subnet);
+            assert_eq!(shared.valid().logits(&images, &subnet), expected, "{subnet}");
+            assert_eq!(shared.valid().extract(&subnet), plain.extract(&subnet), "{subnet}");
+        }
     }
 }
 

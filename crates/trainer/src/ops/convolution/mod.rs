@@ -21,7 +21,8 @@ use burn::tensor::Tensor;
 
 use super::elementwise;
 
-pub(crate) use window::{Padding, Window};
+use window::Padding;
+pub(crate) use window::Window;
 
 /// A piecewise polynomial of each element.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -35,6 +35,7 @@ impl Window {
 
     /// TensorFlow's "same" for an image of `[height, width]`: the output is the input's size over the stride, rounded
     /// up; an odd row or column of zeros goes to the bottom or to the right.
+    #[allow(dead_code, reason = "weights that TensorFlow trained need it, and cannot be read yet")]
     pub(crate) fn same(kernel: usize, stride: usize, [height, width]: [usize; 2]) -> Self {
         let split = |size: usize| {
             let total = ((size.div_ceil(stride) - 1) * stride + kernel).saturating_sub(size);
