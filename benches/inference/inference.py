@@ -6,7 +6,7 @@
     benches/inference/inference.py --run RUN --onnx EXPORTS/RUN-largest.onnx --ort PYTHON --torch PYTHON
 
 All take the same images in batches of 250 and the same number of threads, in turn; PYTHON has onnxruntime or PyTorch.
-The exported file, the shared weights and PyTorch must agree on the accuracy. Figures are medians over the rounds.
+The exported file, the shared weights and PyTorch must agree but for one image in 5000. Figures are medians over the rounds.
 """
 
 import argparse
@@ -47,7 +47,8 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=10)
     arguments = parser.parse_args()
-    folder, threads = tempfile.mkdtemp(), str(arguments.threads)
+    scratch, threads = tempfile.TemporaryDirectory(), str(arguments.threads)
+    folder = scratch.name
     ours = [arguments.ours, arguments.run, arguments.subnet, str(arguments.images), folder]
     entered = {"ours": start(ours, {"RAYON_NUM_THREADS": threads, **THRESHOLDS})}
     seen = {"ours": [ask(entered["ours"])]}  # It has written the images when it answers.
@@ -62,6 +63,9 @@ def main():
     for _ in range(arguments.rounds):
         for name in rng.sample(sorted(entered), len(entered)):
             seen[name].append(ask(entered[name]))
+    right = {name: round(answers[0]["accuracy"] * arguments.images) for name, answers in seen.items()}
+    if max(right.values()) - min(right.values()) > arguments.images // 5000:
+        sys.exit(f"the networks differ: of {arguments.images} images these are right: {right}")
     print(f"{arguments.subnet}, {arguments.images} images, batches of 250, {threads} threads")
     print("| | accuracy | images/s | time, PyTorch = 1 |")
     print("|---|---|---|---|")

@@ -36,11 +36,11 @@ def contestants(arguments, model, batch):
     """The processes, ours first; `model` is what the model file holds."""
     (family, space), = model["space"].items()
     sizes = [str(batch), str(arguments.threads)]
-    with tempfile.NamedTemporaryFile("w", suffix=".yaml", delete=False) as file:
-        yaml.safe_dump(model, file)  # A sweep's is not the given file's.
+    file = Path(arguments.folder.name) / "model.yaml"
+    file.write_text(yaml.safe_dump(model))  # A sweep's is not the given file's.
     for path in arguments.ours or [ROOT / "target/release/examples/training-step"]:
         environment = {"RAYON_NUM_THREADS": sizes[1], **THRESHOLDS}
-        yield Contestant(f"ours ({path.name})", [path, file.name, sizes[0]], environment)
+        yield Contestant(f"ours ({path.name})", [path, file, sizes[0]], environment)
     given = json.dumps({family: draw.fixed(space, arguments.fix)})
     peer = lambda script: [HERE / "peers" / f"{script}.py", given, *sizes]
     if arguments.python:
@@ -92,6 +92,7 @@ def main():
     parser.add_argument("--sweep", choices=sweep.KINDS, help="the growth of time and memory with one of the sizes")
     parser.add_argument("--peak", action="store_true", help="the share of the matrix product's own speed")
     arguments = parser.parse_args()
+    arguments.folder = tempfile.TemporaryDirectory()
     model = yaml.safe_load(arguments.model.read_text())
     if arguments.sweep:
         return sweep.table(arguments, model, compare)
