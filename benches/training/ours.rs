@@ -1,13 +1,14 @@
 //! Times training steps of our trainer on a batch of noise, for `benches/training/training.py`.
 //!
 //! Takes a model file and a batch size. Reads one line of JSON a time, `{"steps": [[subnet, ..], ..]}`,
-//! does these steps and answers with their losses and their durations in milliseconds.
+//! does these steps and answers with their losses and their durations in milliseconds. `{"products": [[count, rows,
+//! inner, columns], ..]}` asks for the shortest duration of each of these matrix products alone.
 
 use std::io::{BufRead, Write};
 use std::path::Path;
 use std::time::Instant;
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Distribution, Tensor};
 use elastic_data::Batch;
 use elastic_space::random::Purpose;
 use elastic_space::{Seed, Subnet};
@@ -19,7 +20,10 @@ use rand::Rng;
 
 #[derive(serde::Deserialize)]
 struct Order {
+    #[serde(default)]
     steps: Vec<Vec<Subnet>>,
+    #[serde(default)]
+    products: Vec<[usize; 4]>,
 }
 
 #[derive(serde::Serialize)]
@@ -53,7 +57,7 @@ fn main() {
     };
     for line in std::io::stdin().lock().lines() {
         let order: Order = serde_json::from_str(&line.expect("a line")).expect("an order");
-        let (milliseconds, losses) = order
+        let (mut milliseconds, losses): (Vec<f64>, _) = order
             .steps
             .iter()
             .map(|subnets| {
@@ -62,10 +66,23 @@ fn main() {
                 (1e3 * began.elapsed().as_secs_f64(), loss)
             })
             .unzip();
+        milliseconds.extend(order.products.iter().map(|sizes| product(*sizes)));
         let answer = Answer { milliseconds, losses };
         println!("{}", serde_json::to_string(&answer).expect("plain data"));
         std::io::stdout().flush().expect("an open pipe");
     }
+}
+
+/// The fastest of 7 runs of `count` products of a `[rows, inner]` with a `[inner, columns]` matrix, in milliseconds.
+fn product([count, rows, inner, columns]: [usize; 4]) -> f64 {
+    let random = |shape| Tensor::<3>::random(shape, Distribution::Default, &Device::flex());
+    let (left, right) = (random([count, rows, inner]), random([count, inner, columns]));
+    let run = || {
+        let (left, right, began) = (left.clone(), right.clone(), Instant::now());
+        std::hint::black_box(left.matmul(right));
+        1e3 * began.elapsed().as_secs_f64()
+    };
+    (0..7).map(|_| run()).fold(f64::INFINITY, f64::min)
 }
 
 /// Uniform noise with random labels.

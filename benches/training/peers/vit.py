@@ -1,12 +1,4 @@
-"""The same elastic vision transformer as ours in plain PyTorch, for `training.py`.
-
-Answers as `ours.rs` does. A subnet's weights are leading parts of the largest ones; the step is the same: the first
-subnet teaches the others, the mean of the gradients is clipped, AdamW decays matrices only.
-"""
-
-import json
-import sys
-import time
+"""The same elastic vision transformer as ours in plain PyTorch: a subnet's weights are leading parts of the largest ones."""
 
 import torch
 import torch.nn.functional as F
@@ -76,45 +68,3 @@ class Vit(nn.Module):
         for layer in subnet["layers"]:
             x = self.blocks[layer["index"]](x, layer["heads"], layer["mlp-width"], self.head_dim)
         return self.head(self.norm(x).mean(1), self.classes)
-
-
-def main():
-    space, batch, threads = json.loads(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-    if space["pooling"] != "mean":
-        sys.exit("only mean pooling is written here")
-    torch.set_num_threads(threads)
-    torch.manual_seed(1)
-    model = Vit(space)
-    matrices = [p for n, p in model.named_parameters() if p.dim() >= 2 and n.endswith("weight")]
-    others = [p for n, p in model.named_parameters() if not (p.dim() >= 2 and n.endswith("weight"))]
-    groups = [{"params": matrices, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.98))
-    images = torch.rand(batch, space["channels"], space["image-size"], space["image-size"]) * 2 - 1
-    labels = torch.randint(space["classes"], (batch,))
-    hard = F.one_hot(labels, space["classes"]) * 0.95 + 0.05 / space["classes"]
-
-    def step(subnets):
-        optimizer.zero_grad()
-        targets, losses = hard, []
-        for subnet in subnets:
-            logits = model(images, subnet["vit"])
-            loss = F.cross_entropy(logits, targets)
-            if targets is hard:
-                targets = 0.5 * hard + 0.5 * logits.detach().softmax(1)
-            (loss / len(subnets)).backward()
-            losses.append(loss.item())
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        return sum(losses) / len(losses)
-
-    for line in sys.stdin:
-        milliseconds, losses = [], []
-        for subnets in json.loads(line)["steps"]:
-            began = time.perf_counter()
-            losses.append(step(subnets))
-            milliseconds.append(1e3 * (time.perf_counter() - began))
-        print(json.dumps({"milliseconds": milliseconds, "losses": losses}), flush=True)
-
-
-if __name__ == "__main__":
-    main()

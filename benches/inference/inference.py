@@ -1,0 +1,83 @@
+#!/usr/bin/env python3
+"""Accuracy of one subnet on validation images, and images a second: ours, ONNX Runtime, PyTorch.
+
+    cargo build --release --locked --workspace --example subnet-accuracy
+    elastic train --model MODEL --out RUN && elastic export --run RUN --subnet largest --batch dynamic --out EXPORTS
+    benches/inference/inference.py --run RUN --onnx EXPORTS/RUN-largest.onnx --ort PYTHON --torch PYTHON
+
+All take the same images in batches of 250 and the same number of threads, in turn; PYTHON has onnxruntime or PyTorch.
+The exported file, the shared weights and PyTorch must agree but for one image in 5000. Figures are medians over the rounds.
+"""
+
+import argparse
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+THRESHOLDS = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 30)}
+
+
+def start(command, environment):
+    environment = {**os.environ, **environment}
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+
+
+def ask(process):
+    process.stdin.write("\n")
+    process.stdin.flush()
+    return json.loads(process.stdout.readline())
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", type=Path, required=True, help="folder of a finished run of a vision transformer")
+    parser.add_argument("--subnet", default="largest")
+    parser.add_argument("--onnx", type=Path, required=True, help="the exported file of the same subnet")
+    parser.add_argument("--ours", default=ROOT / "target/release/examples/subnet-accuracy")
+    parser.add_argument("--ort", required=True, help="a Python that has onnxruntime and numpy")
+    parser.add_argument("--torch", required=True, help="a Python that has PyTorch, numpy, pyyaml and safetensors")
+    parser.add_argument("--images", type=int, default=10_000)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=10)
+    arguments = parser.parse_args()
+    scratch, threads = tempfile.TemporaryDirectory(), str(arguments.threads)
+    folder = scratch.name
+    ours = [arguments.ours, arguments.run, arguments.subnet, str(arguments.images), folder]
+    entered = {"ours": start(ours, {"RAYON_NUM_THREADS": threads, **THRESHOLDS})}
+    seen = {"ours": [ask(entered["ours"])]}  # It has written the images when it answers.
+    runs = {
+        "ONNX Runtime": [arguments.ort, HERE / "onnx_runtime.py", arguments.onnx, folder, threads],
+        "PyTorch eager": [arguments.torch, HERE / "eager.py", arguments.run, arguments.subnet, folder, threads],
+    }
+    for name, command in runs.items():
+        entered[name] = start(command, {})
+        seen[name] = [ask(entered[name])]
+    rng = random.Random(1)
+    for _ in range(arguments.rounds):
+        for name in rng.sample(sorted(entered), len(entered)):
+            seen[name].append(ask(entered[name]))
+    right = {name: round(answers[0]["accuracy"] * arguments.images) for name, answers in seen.items()}
+    if max(right.values()) - min(right.values()) > arguments.images // 5000:
+        sys.exit(f"the networks differ: of {arguments.images} images these are right: {right}")
+    print(f"{arguments.subnet}, {arguments.images} images, batches of 250, {threads} threads")
+    print("| | accuracy | images/s | time, PyTorch = 1 |")
+    print("|---|---|---|---|")
+    for name, (_, *answers) in seen.items():
+        seconds = statistics.median(answer["seconds"] for answer in answers)
+        paired = [a["seconds"] / b["seconds"] for a, b in zip(answers, seen["PyTorch eager"][1:])]
+        print(
+            f"| {name} | {100 * answers[0]['accuracy']:.2f} % | {arguments.images / seconds:.0f} | "
+            f"{statistics.median(paired):.2f} |"
+        )
+        entered[name].stdin.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
