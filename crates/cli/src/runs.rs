@@ -4,10 +4,13 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::{Context, bail};
+use elastic_data::{Images, load_training};
 use elastic_trainer::Model;
 use elastic_trainer::checkpoint::{self, LoadedSupernet};
 use elastic_trainer::config::ModelError;
 use elastic_trainer::run_folder::{RunFolder, STAGES};
+
+use crate::progress::Reporter;
 
 /// The folder that holds one folder a run.
 pub(crate) const RUNS: &str = "runs";
@@ -51,6 +54,14 @@ impl Run {
         }
         let model = model.restricted(&loaded.training.open);
         Ok(Self { folder, model, loaded })
+    }
+
+    /// The images that subnets are chosen and models compared by.
+    pub(crate) fn validation(&self, reporter: &Reporter) -> anyhow::Result<Images> {
+        let model = &self.model;
+        let loaded =
+            load_training(&model.data, model.space.input(), model.seed(), &mut |line| reporter.say(line))?;
+        Ok(loaded.splits.validation)
     }
 
     /// The run's name.
