@@ -24,7 +24,10 @@ fn main() {
     let model = read_config(Path::new(run)).expect("a run's config.yaml");
     let supernet = load_supernet(&RunFolder(run.into()).supernet()).expect("a finished run").supernet;
     let subnet = model.named_subnets().remove(name).expect("a subnet of that name");
-    let images = load_training(&model.data, model.seed()).expect("the run's data").validation;
+    let images = load_training(&model.data, model.space.input(), model.seed(), &mut |_| ())
+        .expect("the run's data")
+        .splits
+        .validation;
     let count: usize = count.parse().expect("a number of images");
     let labels = &images.labels[..count];
     let images = normalise(&model.data.normalisation(), &images, 0..count);

@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::exit::VerificationFailed;
 use crate::judge::Validation;
 use crate::platforms::onnx_runtime_cpu;
+use crate::progress::Reporter;
 use crate::runs::Run;
 
 /// Validation images on which logits are compared.
@@ -42,6 +43,7 @@ pub(crate) fn prove(
     model: &[u8],
     batch: Option<usize>,
     validation: &Images,
+    reporter: &Reporter,
 ) -> anyhow::Result<Proof> {
     let batch = batch.unwrap_or(DYNAMIC_BATCH);
     let validation = Validation::new(run, validation, COMPARED_IMAGES);
@@ -50,7 +52,7 @@ pub(crate) fn prove(
         .iter()
         .map(|runtime| agree(model, runtime, &validation.images, &reference, batch))
         .collect::<anyhow::Result<Vec<_>>>()?;
-    let test = load_test(&run.model.data)?;
+    let test = load_test(&run.model.data, run.model.space.input(), &mut |line| reporter.say(line))?;
     let images = normalise(&run.model.data.normalisation(), &test, 0..test.len());
     let mut session = elastic_runtime::open(&onnx_runtime_cpu(1), model)?;
     let test_accuracy = elastic_exporter::accuracy(session.as_mut(), &images, &test.labels, batch)?;

@@ -4,11 +4,13 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::{Context, bail};
-use elastic_data::Images;
+use elastic_data::{Images, load_training};
 use elastic_trainer::checkpoint::{self, LoadedSupernet};
 use elastic_trainer::config::ModelError;
 use elastic_trainer::run_folder::{RunFolder, STAGES};
 use elastic_trainer::{Model, calibration};
+
+use crate::progress::Reporter;
 
 /// The folder that holds one folder a run.
 pub(crate) const RUNS: &str = "runs";
@@ -54,11 +56,15 @@ impl Run {
         Ok(Self { folder, model, loaded })
     }
 
-    /// The same run, ready to judge and to extract subnets: their batch normalisation, where the family has
-    /// some, is measured on images of its training data.
-    pub(crate) fn calibrated(mut self, train: &Images) -> Self {
-        self.loaded.supernet.calibration = calibration::images(&self.model, train);
-        self
+    /// The run, ready to judge and to extract subnets, and the images that subnets are chosen and models compared by.
+    ///
+    /// Where the family has batch normalisation, it is measured on images of the training data.
+    pub(crate) fn with_images(mut self, reporter: &Reporter) -> anyhow::Result<(Self, Images)> {
+        let model = &self.model;
+        let loaded =
+            load_training(&model.data, model.space.input(), model.seed(), &mut |line| reporter.say(line))?;
+        self.loaded.supernet.calibration = calibration::images(model, &loaded.splits.train);
+        Ok((self, loaded.splits.validation))
     }
 
     /// The run's name.

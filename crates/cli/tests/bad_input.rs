@@ -292,6 +292,61 @@ fn data() {
     check("data", Bench::fresh, &cases);
 }
 
+/// Other data in place of the model file's.
+fn other_data(
+    name: &'static str,
+    format: &'static str,
+    files: &'static [(&'static str, &'static [u8])],
+) -> Case {
+    case(name, TRAIN, move |b| {
+        b.edit(MODEL, "idx: data/tiny", format);
+        files.iter().for_each(|(file, content)| b.write(file, content));
+    })
+}
+
+#[test]
+fn image_files() {
+    const FOLDERS: &str = "folders: {path: data, on-corrupt: fail}";
+    const CSV: &str = "csv: {train: data/train.csv, test: data/test.csv, label: first}";
+    const TEXT: &[u8] = b"a text";
+    let cases = [
+        other_data(
+            "a text that is named as a picture",
+            FOLDERS,
+            &[
+                ("data/train/centre/1.png", TEXT),
+                ("data/train/left/1.jpg", TEXT),
+                ("data/train/top/1.webp", TEXT),
+                ("data/train/top/2.png", TEXT),
+            ],
+        ),
+        other_data("a class that is not named", FOLDERS, &[("data/train/right/1.png", TEXT)]),
+        case("one class", TRAIN, |b| {
+            b.edit(MODEL, "idx: data/tiny", FOLDERS);
+            b.edit(MODEL, "  class-names: [left, top, centre]\n", "");
+            b.write("data/train/left/1.png", TEXT);
+        }),
+        other_data("no folder of training images", FOLDERS, &[]),
+        other_data("a line that is too short", CSV, &[("data/train.csv", b"0,1,2\n")]),
+        case("a line that ends early", TRAIN, |b| {
+            b.edit(MODEL, "idx: data/tiny", CSV);
+            let line = format!("1{}\n", ",7".repeat(SIDE * SIDE));
+            b.write("data/train.csv", format!("{line}{line}1,7,7\n"));
+        }),
+        other_data(
+            "a file of CIFAR that is cut short",
+            "cifar: {path: data, kind: cifar-100}",
+            &[("data/train.bin", &[0; 3073])],
+        ),
+        model("two formats", "idx: data/tiny", "idx: data/tiny\n  folders: {path: data, on-corrupt: skip}"),
+        model("no format", "  idx: data/tiny\n", ""),
+        case("a folder for files that are named", "train --model models/tiny.yaml --data data/other", |b| {
+            b.edit(MODEL, "idx: data/tiny", CSV);
+        }),
+    ];
+    check("image_files", Bench::fresh, &cases);
+}
+
 #[test]
 fn continued_runs() {
     let unfinish = |b: &Bench| b.remove(SUPERNET);

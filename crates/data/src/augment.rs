@@ -5,8 +5,8 @@ use rand::Rng;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The pixel value outside an image: background.
-const BACKGROUND: u8 = 0;
+/// The pixel value outside an image, and of what is transparent in it: background.
+pub(crate) const BACKGROUND: u8 = 0;
 
 /// What is done to training images at random.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]

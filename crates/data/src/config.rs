@@ -1,5 +1,8 @@
 //! What a model file says about its data, and whether the data fits the network.
 
+mod fields;
+mod source;
+
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
@@ -9,32 +12,47 @@ use thiserror::Error;
 use crate::images::Images;
 use crate::normalise::Normalisation;
 
+use fields::DataFields;
+pub use source::{Cifar, CifarKind, Csv, Folders, LabelColumn, OnCorrupt, Source};
+
+/// The most classes that a data set may have: a label is a byte.
+pub const MOST_CLASSES: usize = 256;
+
 /// A labelled image set and how it is prepared.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(try_from = "DataFields", into = "DataFields")]
+#[schemars(with = "DataFields")]
 pub struct DataConfig {
-    /// Folder with the four IDX files of the MNIST layout, plain or `.gz`; relative to the working
-    /// folder.
-    pub idx: PathBuf,
-    /// Number of training images that are kept apart for validation. They are chosen by the seed,
-    /// in each class alike.
-    pub validation: usize,
-    /// Mean of each channel, of pixels in 0..=1.
+    /// Where the images are, and in which format.
+    pub source: Source,
+    /// Number of training images that are kept apart for validation, chosen by the seed in each class
+    /// alike; `None` where the data has a validation set of its own.
+    pub validation: Option<usize>,
+    /// Mean of each channel, of pixels in 0..=1; empty: measured over the training images.
     pub mean: Vec<f32>,
-    /// Standard deviation of each channel, of pixels in 0..=1.
+    /// Standard deviation of each channel, of pixels in 0..=1; empty: measured over the training images.
     pub std: Vec<f32>,
-    /// Name of each class; label i is the i-th name.
+    /// Name of each class, label i is the i-th name; empty: those of the data.
     pub class_names: Vec<String>,
 }
 
 /// Why a [`DataConfig`] is refused.
 #[derive(Debug, Error, PartialEq)]
 pub enum InvalidData {
+    /// No format, or several.
+    #[error("give exactly one of idx, folders, cifar and csv, found {}", if found.is_empty() { "none".to_owned() } else { found.join(" and ") })]
+    Sources {
+        /// The formats that are given.
+        found: Vec<&'static str>,
+    },
     /// Nothing would be left to choose subnets by.
     #[error("data.validation is 0: the search needs validation images, keep at least 1 apart")]
     NoValidation,
     /// Mean and standard deviation do not pair.
-    #[error("data.mean has {mean} values and data.std has {std}: give one of each per channel")]
+    #[error(
+        "data.mean has {mean} values and data.std has {std}: give one of each per channel, or leave both out to have \
+         them measured over the training images"
+    )]
     Channels {
         /// Values of `mean`.
         mean: usize,
@@ -57,8 +75,8 @@ pub enum InvalidData {
         /// What was given.
         value: f32,
     },
-    /// No names, or more than a label byte can tell apart.
-    #[error("data.class-names has {classes} names: 1 to 256 are possible, labels are bytes")]
+    /// More names than a label byte can tell apart.
+    #[error("data.class-names has {classes} names: 1 to {MOST_CLASSES} are possible, labels are bytes")]
     Classes {
         /// Names given.
         classes: usize,
@@ -71,11 +89,11 @@ pub enum Mismatch {
     /// Images of another size.
     #[error(
         "images in {} are {found:?} (channels, height, width), but the search space's input is {expected:?}: \
-         change the search space or the data", folder.display()
+         change the search space or the data", data.display()
     )]
     Size {
-        /// The data's folder.
-        folder: PathBuf,
+        /// Where the data is.
+        data: PathBuf,
         /// Of the images.
         found: [usize; 3],
         /// Of the network.
@@ -83,10 +101,11 @@ pub enum Mismatch {
     },
     /// Another number of classes.
     #[error(
-        "data.class-names has {found} names, but the search space has {expected} classes: make the two equal"
+        "the data has {found} classes, but the search space has {expected}: make space and data (data.class-names) \
+         equal"
     )]
     Classes {
-        /// Names of the data.
+        /// Classes of the data.
         found: usize,
         /// Classes of the network.
         expected: usize,
@@ -100,10 +119,10 @@ impl DataConfig {
     ///
     /// The first rule that is broken, with the field's name.
     pub fn validate(&self) -> Result<(), InvalidData> {
-        if self.validation == 0 {
+        if self.validation == Some(0) {
             return Err(InvalidData::NoValidation);
         }
-        if self.mean.len() != self.std.len() || self.mean.is_empty() {
+        if self.mean.len() != self.std.len() {
             return Err(InvalidData::Channels { mean: self.mean.len(), std: self.std.len() });
         }
         if let Some(channel) = self.mean.iter().position(|value| !value.is_finite()) {
@@ -112,15 +131,33 @@ impl DataConfig {
         if let Some(channel) = self.std.iter().position(|&value| !(value > 0.0 && value.is_finite())) {
             return Err(InvalidData::Std { channel, value: self.std[channel] });
         }
-        if !(1..=256).contains(&self.class_names.len()) {
+        if self.class_names.len() > MOST_CLASSES {
             return Err(InvalidData::Classes { classes: self.class_names.len() });
         }
         Ok(())
     }
 
     /// How pixels become the network's input.
+    ///
+    /// # Panics
+    ///
+    /// If mean and standard deviation were left out and not yet measured: `load_training` gives them.
     pub fn normalisation(&self) -> Normalisation {
         Normalisation::new(&self.mean, &self.std)
+    }
+
+    /// The same, with what was left out taken from another: a run's `config.yaml` has what the model file
+    /// left to the data.
+    #[must_use]
+    pub fn completed_by(mut self, other: &Self) -> Self {
+        if self.mean.is_empty() && self.std.is_empty() {
+            self.mean.clone_from(&other.mean);
+            self.std.clone_from(&other.std);
+        }
+        if self.class_names.is_empty() {
+            self.class_names.clone_from(&other.class_names);
+        }
+        self
     }
 }
 
@@ -138,7 +175,11 @@ pub fn check_against(
     classes: usize,
 ) -> Result<(), Mismatch> {
     if images.size() != input {
-        return Err(Mismatch::Size { folder: config.idx.clone(), found: images.size(), expected: input });
+        return Err(Mismatch::Size {
+            data: config.source.path().to_owned(),
+            found: images.size(),
+            expected: input,
+        });
     }
     if config.class_names.len() != classes {
         return Err(Mismatch::Classes { found: config.class_names.len(), expected: classes });
@@ -152,8 +193,8 @@ mod tests {
 
     fn config() -> DataConfig {
         DataConfig {
-            idx: "some/folder".into(),
-            validation: 10,
+            source: Source::Idx("some/folder".into()),
+            validation: Some(10),
             mean: vec![0.5],
             std: vec![0.25],
             class_names: vec!["cat".into(), "dog".into()],
@@ -163,24 +204,25 @@ mod tests {
     #[test]
     fn values_that_are_refused() {
         type Change = fn(&mut DataConfig);
-        let rows: [(&str, Change); 8] = [
+        let rows: [(&str, Change); 7] = [
             ("data.validation is 0: the search needs validation images, keep at least 1 apart", |c| {
-                c.validation = 0;
+                c.validation = Some(0);
             }),
-            ("data.mean has 2 values and data.std has 1: give one of each per channel", |c| {
-                c.mean = vec![0.1; 2];
-            }),
-            ("data.mean has 0 values and data.std has 0: give one of each per channel", |c| {
-                (c.mean, c.std) = (Vec::new(), Vec::new());
-            }),
+            (
+                "data.mean has 2 values and data.std has 1: give one of each per channel, or leave both out to have \
+                 them measured over the training images",
+                |c| c.mean = vec![0.1; 2],
+            ),
+            (
+                "data.mean has 0 values and data.std has 1: give one of each per channel, or leave both out to have \
+                 them measured over the training images",
+                |c| c.mean = Vec::new(),
+            ),
             ("data.mean[0] is NaN: it must be a finite number, of pixels in 0..=1", |c| {
                 c.mean = vec![f32::NAN];
             }),
             ("data.std[0] is 0: it must be above 0 and finite, of pixels in 0..=1", |c| c.std = vec![0.0]),
             ("data.std[0] is -1: it must be above 0 and finite, of pixels in 0..=1", |c| c.std = vec![-1.0]),
-            ("data.class-names has 0 names: 1 to 256 are possible, labels are bytes", |c| {
-                c.class_names.clear();
-            }),
             ("data.class-names has 257 names: 1 to 256 are possible, labels are bytes", |c| {
                 c.class_names = vec!["x".into(); 257];
             }),
@@ -191,6 +233,15 @@ mod tests {
             change(&mut config);
             assert_eq!(config.validate().expect_err(message).to_string(), message);
         }
+    }
+
+    #[test]
+    fn what_is_left_out_is_taken_from_another() {
+        let left_out = DataConfig { mean: Vec::new(), std: Vec::new(), class_names: Vec::new(), ..config() };
+        assert_eq!(left_out.validate(), Ok(()));
+        assert_eq!(left_out.completed_by(&config()), config());
+        let other = DataConfig { mean: vec![0.1], std: vec![0.1], class_names: Vec::new(), ..config() };
+        assert_eq!(config().completed_by(&other), config());
     }
 
     #[test]
@@ -209,7 +260,10 @@ mod tests {
             (
                 [1, 2, 3],
                 10,
-                Some("data.class-names has 2 names, but the search space has 10 classes: make the two equal"),
+                Some(
+                    "the data has 2 classes, but the search space has 10: make space and data (data.class-names) \
+                     equal",
+                ),
             ),
         ] {
             let found = check_against(&config(), &images, input, classes).err().map(|e| e.to_string());

@@ -50,6 +50,11 @@ pub enum Source {
         /// Folder of the files inside the package, relative.
         folder: PathBuf,
     },
+    /// Packages of npm, whose files are wanted as they are; needs npm.
+    NpmPackages {
+        /// Their names with versions, such as `NAME@1.0.0`.
+        packages: Vec<String>,
+    },
     /// A folder that already holds the files.
     Folder {
         /// The folder.
@@ -271,6 +276,13 @@ fn obtain(
             run("dpkg-deb", &["-x", &archive, "unpacked"], temporary)?;
             Ok(temporary.join("unpacked").join(folder))
         }
+        Source::NpmPackages { packages } => {
+            for package in packages {
+                progress(&format!("  {package}"));
+                run("npm", &["pack", "--silent", package], temporary)?;
+            }
+            Ok(temporary.to_owned())
+        }
         Source::Folder { path } => Ok(path.clone()),
     }
 }
@@ -333,6 +345,7 @@ impl fmt::Display for Source {
         match self {
             Self::Web { address } => f.write_str(address),
             Self::DebianPackage { package, .. } => write!(f, "Debian's package {package}"),
+            Self::NpmPackages { packages } => write!(f, "npm's packages {}", packages.join(", ")),
             Self::Folder { path } => write!(f, "folder {}", path.display()),
         }
     }

@@ -88,6 +88,13 @@ pub fn read_content(path: &Path) -> Result<Vec<u8>, IdxError> {
     Ok(content)
 }
 
+/// The file with `.gz` after its name if it is there, else the plain one, else nothing.
+pub(crate) fn packed_or_plain(path: &Path) -> Option<PathBuf> {
+    let mut packed = path.as_os_str().to_owned();
+    packed.push(".gz");
+    [packed.into(), path.to_owned()].into_iter().find(|path| path.exists())
+}
+
 /// Reads an IDX file of unsigned bytes with `dimensions` dimensions.
 ///
 /// # Errors

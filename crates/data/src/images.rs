@@ -58,6 +58,13 @@ impl Images {
         }
     }
 
+    /// The same images in a random order.
+    pub fn shuffled(&self, seed: Seed) -> Self {
+        let mut order: Vec<usize> = (0..self.len()).collect();
+        order.shuffle(&mut seed.generator(Purpose::Split, 1));
+        self.select(&order)
+    }
+
     /// Splits off `count` images, drawn at random within each class.
     ///
     /// A class gives in proportion to its size (largest remainders first), so from a balanced set
@@ -126,6 +133,17 @@ mod tests {
             let (_, part) = numbered(&labels).split_off(count, Seed(1));
             assert_eq!(per_class(&part), expected, "{labels:?} {count}");
         }
+    }
+
+    #[test]
+    fn a_shuffle_depends_on_the_seed_alone() {
+        let images = numbered(&[0, 1, 2, 3, 0, 1, 2, 3]);
+        let shuffled = images.shuffled(Seed(1));
+        assert_eq!(shuffled, images.shuffled(Seed(1)));
+        assert_ne!(shuffled, images.shuffled(Seed(2)));
+        let order: Vec<usize> = shuffled.pixels.iter().map(|&position| usize::from(position)).collect();
+        assert_eq!(images.select(&order), shuffled, "labels go with their images");
+        assert!(!order.is_sorted(), "{order:?}");
     }
 
     #[test]

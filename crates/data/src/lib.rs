@@ -5,7 +5,9 @@
 //! test set by accident.
 
 pub mod augment;
+pub mod classes;
 pub mod config;
+pub mod emoji;
 pub mod fetch;
 pub mod idx;
 pub mod images;
@@ -15,10 +17,12 @@ pub mod mixing;
 pub mod normalise;
 
 pub use augment::{Augmentation, augment};
-pub use config::{DataConfig, InvalidData, Mismatch, check_against};
+pub use classes::ClassSizes;
+pub use config::{DataConfig, InvalidData, Mismatch, Source, check_against};
+pub use emoji::fetch_emoji;
 pub use fetch::{FetchError, fetch_fashion_mnist};
 pub use images::Images;
-pub use load::{DataError, Splits, digest, load_test, load_training};
+pub use load::{DataError, Loaded, Splits, load_test, load_training};
 pub use loader::{Batch, InvalidLoader, Loader};
 pub use mixing::{Mixed, Mixture, Patch};
 pub use normalise::{Normalisation, normalise};

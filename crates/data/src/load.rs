@@ -1,30 +1,51 @@
-//! Reading a data set's folder: the training and validation images, and apart from them the test
-//! images.
+//! Reading a data set: the training and validation images, and apart from them the test images.
 
-use std::path::{Path, PathBuf};
+mod cache;
+mod cifar;
+mod csv;
+mod decode;
+mod folders;
+mod mnist;
 
-use elastic_space::{Seed, file};
+use std::path::PathBuf;
+
+use elastic_space::Seed;
 use thiserror::Error;
 
-use crate::config::{DataConfig, InvalidData};
-use crate::idx::{self, IdxError};
+use crate::config::{DataConfig, InvalidData, Source};
 use crate::images::Images;
+use crate::normalise::statistics;
 
-/// The files of a data set in the MNIST layout: training images and labels, test images and labels.
-pub const FILES: [&str; 4] = [
-    "train-images-idx3-ubyte",
-    "train-labels-idx1-ubyte",
-    "t10k-images-idx3-ubyte",
-    "t10k-labels-idx1-ubyte",
-];
+pub use cifar::CifarError;
+pub use csv::CsvError;
+pub use decode::DecodeError;
+pub use folders::{Corrupt, FoldersError};
+pub use mnist::{FILES, MnistError};
 
 /// What a training run and a search may see.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Splits {
     /// Images to learn from.
     pub train: Images,
-    /// Images to judge and choose subnets by; never learned from.
+    /// Images to judge and choose subnets by; never learned from. Any first part is a fair sample.
     pub validation: Images,
+}
+
+/// Training data, and its description with nothing left out.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Loaded {
+    /// The images.
+    pub splits: Splits,
+    /// The configuration with the classes' names, and with mean and standard deviation.
+    pub config: DataConfig,
+}
+
+/// A set of images with a purpose of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Train,
+    Validation,
+    Test,
 }
 
 /// Why a data set could not be read.
@@ -33,173 +54,176 @@ pub enum DataError {
     /// The configuration contradicts itself.
     #[error(transparent)]
     Config(#[from] InvalidData),
-    /// The folder is not there.
-    #[error("there is no data folder {}: {REMEDY}", folder.display())]
-    MissingFolder {
-        /// The folder.
-        folder: PathBuf,
-    },
-    /// One of the four files is not there.
-    #[error("data folder {} has neither {name}.gz nor {name}: {REMEDY}", folder.display())]
-    MissingFile {
-        /// The folder.
-        folder: PathBuf,
-        /// The file, without `.gz`.
-        name: &'static str,
-    },
-    /// A file could not be read as IDX.
+    /// Files of the MNIST layout.
     #[error(transparent)]
-    Idx(#[from] IdxError),
-    /// Images and labels do not pair.
-    #[error(
-        "{} holds {images} images, but {} holds {labels} labels: the two files do not belong together",
-        image_file.display(), label_file.display()
-    )]
-    Counts {
-        /// The file of images.
-        image_file: PathBuf,
-        /// Images in it.
-        images: usize,
-        /// The file of labels.
-        label_file: PathBuf,
-        /// Labels in it.
-        labels: usize,
+    Mnist(#[from] MnistError),
+    /// Trees with one folder a class.
+    #[error(transparent)]
+    Folders(#[from] FoldersError),
+    /// Binary files of CIFAR.
+    #[error(transparent)]
+    Cifar(#[from] CifarError),
+    /// Text files with one image a line.
+    #[error(transparent)]
+    Csv(#[from] CsvError),
+    /// Labels without names.
+    #[error("data.class-names is missing: {} does not name its classes, give one name for each label from 0 on", data.display())]
+    NoNames {
+        /// Where the data is.
+        data: PathBuf,
     },
-    /// No image, or images without pixels.
-    #[error("{} holds {images} images of {height} x {width} pixels: there is nothing to learn from", path.display())]
-    Empty {
-        /// The file.
-        path: PathBuf,
-        /// Images in it.
-        images: usize,
-        /// Rows of an image.
-        height: usize,
-        /// Columns of an image.
-        width: usize,
-    },
-    /// A label that is no class.
+    /// No validation images.
     #[error(
-        "label {label} at position {position} of {} is not below {classes}, the number of data.class-names",
-        path.display()
+        "data.validation is missing: {} has no validation set of its own, say how many training images to keep apart",
+        data.display()
     )]
-    Label {
-        /// The file.
-        path: PathBuf,
-        /// Where in the file, from 0.
-        position: usize,
-        /// What stands there.
-        label: u8,
-        /// Number of classes.
-        classes: usize,
+    NoValidation {
+        /// Where the data is.
+        data: PathBuf,
+    },
+    /// Two validation sets.
+    #[error(
+        "data.validation is {validation}, but {} has a validation set of its own: leave out data.validation, or take the \
+         set away", data.display()
+    )]
+    TwoValidations {
+        /// What was given.
+        validation: usize,
+        /// Where the data is.
+        data: PathBuf,
     },
     /// Nothing would be left to learn from.
-    #[error("data.validation is {validation}, but {} holds {training} training images: keep fewer apart", folder.display())]
+    #[error("data.validation is {validation}, but {} holds {training} training images: keep fewer apart", data.display())]
     Validation {
         /// What was given.
         validation: usize,
         /// Images in the training set.
         training: usize,
-        /// The data's folder.
-        folder: PathBuf,
+        /// Where the data is.
+        data: PathBuf,
     },
     /// The images have another number of channels than mean and standard deviation.
-    #[error("data.mean has {found} values, but the images in {} have {channels} channel(s): give one per channel", folder.display())]
+    #[error("data.mean has {found} values, but the images in {} have {channels} channel(s): give one per channel", data.display())]
     Channels {
         /// Values given.
         found: usize,
         /// Channels of the images.
         channels: usize,
-        /// The data's folder.
-        folder: PathBuf,
+        /// Where the data is.
+        data: PathBuf,
+    },
+    /// Pixels that cannot be scaled.
+    #[error("channel {channel} of every training image in {} has the same value everywhere: there is nothing to learn from", data.display())]
+    Constant {
+        /// The channel, from 0.
+        channel: usize,
+        /// Where the data is.
+        data: PathBuf,
     },
 }
 
-const REMEDY: &str = "get the full set with `elastic data fetch fashion-mnist`, or set data.idx to the bundled \
-                      data/fashion-mnist-small";
-
-/// Reads the training images and keeps some apart for validation.
+/// Reads the training images, and the validation images or keeps some apart for them.
 ///
-/// Which ones depends on the data and the seed alone.
+/// `input` is the network's channels, height and width, which images from folders are brought to; `say` takes
+/// lines for people. What is kept apart, and the order of the validation images, depends on the data and the
+/// seed alone.
 ///
 /// # Errors
 ///
 /// [`DataError`] with the file, the value and the remedy.
-pub fn load_training(config: &DataConfig, seed: Seed) -> Result<Splits, DataError> {
-    let images = load(config, FILES[0], FILES[1])?;
-    if config.validation >= images.len() {
-        return Err(DataError::Validation {
-            validation: config.validation,
-            training: images.len(),
-            folder: config.idx.clone(),
-        });
+pub fn load_training(
+    config: &DataConfig,
+    input: [usize; 3],
+    seed: Seed,
+    say: &mut dyn FnMut(&str),
+) -> Result<Loaded, DataError> {
+    config.validate()?;
+    let data = || config.source.path().to_owned();
+    let names = class_names(config)?;
+    let own = has_validation(&config.source);
+    match config.validation {
+        Some(validation) if own => return Err(DataError::TwoValidations { validation, data: data() }),
+        None if !own => return Err(DataError::NoValidation { data: data() }),
+        _ => {}
     }
-    let (train, validation) = images.split_off(config.validation, seed);
-    Ok(Splits { train, validation })
+    let images = read(config, &names, Part::Train, input, say)?;
+    let (train, validation) = match config.validation {
+        None => (images, read(config, &names, Part::Validation, input, say)?),
+        Some(validation) if validation >= images.len() => {
+            return Err(DataError::Validation { validation, training: images.len(), data: data() });
+        }
+        Some(validation) => images.split_off(validation, seed),
+    };
+    let splits = Splits { train, validation: validation.shuffled(seed) };
+    let mut config = DataConfig { class_names: names, ..config.clone() };
+    if config.mean.is_empty() {
+        (config.mean, config.std) = statistics(&splits.train);
+        if let Some(channel) = config.std.iter().position(|&value| value <= 0.0) {
+            return Err(DataError::Constant { channel, data: data() });
+        }
+    }
+    Ok(Loaded { splits, config })
 }
 
 /// Reads the test images: once, after the search.
 ///
+/// `input` and `say` are as in [`load_training`].
+///
 /// # Errors
 ///
 /// [`DataError`] with the file, the value and the remedy.
-pub fn load_test(config: &DataConfig) -> Result<Images, DataError> {
-    load(config, FILES[2], FILES[3])
-}
-
-/// SHA-256 over the names and contents of the four files, in lowercase hexadecimal.
-///
-/// The contents count, not their packing: a set has one digest, in gzip or plain.
-///
-/// # Errors
-///
-/// [`DataError`] with the file.
-pub fn digest(config: &DataConfig) -> Result<String, DataError> {
-    let mut lines = String::new();
-    for name in FILES {
-        let content = idx::read_content(&find(&config.idx, name)?)?;
-        lines += &format!("{name} {}\n", file::sha256(&content));
-    }
-    Ok(file::sha256(lines.as_bytes()))
-}
-
-fn load(config: &DataConfig, images: &'static str, labels: &'static str) -> Result<Images, DataError> {
+pub fn load_test(
+    config: &DataConfig,
+    input: [usize; 3],
+    say: &mut dyn FnMut(&str),
+) -> Result<Images, DataError> {
     config.validate()?;
-    let (image_file, label_file) = (find(&config.idx, images)?, find(&config.idx, labels)?);
-    let pixels = idx::read(&image_file, 3)?;
-    let labels = idx::read(&label_file, 1)?;
-    let [count, height, width] = pixels.shape[..] else { unreachable!("three sizes were asked for") };
-    if count != labels.values.len() {
-        let (images, labels) = (count, labels.values.len());
-        return Err(DataError::Counts { image_file, images, label_file, labels });
+    read(config, &class_names(config)?, Part::Test, input, say)
+}
+
+/// The names that are given, else those of the data.
+fn class_names(config: &DataConfig) -> Result<Vec<String>, DataError> {
+    if !config.class_names.is_empty() {
+        return Ok(config.class_names.clone());
     }
-    if pixels.values.is_empty() {
-        return Err(DataError::Empty { path: image_file, images: count, height, width });
+    match &config.source {
+        Source::Folders(folders) => Ok(folders::class_names(folders)?),
+        Source::Cifar(cifar) => Ok(cifar::class_names(cifar)?),
+        Source::Idx(path) => Err(DataError::NoNames { data: path.clone() }),
+        Source::Csv(csv) => Err(DataError::NoNames { data: csv.train.clone() }),
     }
-    let classes = config.class_names.len();
-    if let Some(position) = labels.values.iter().position(|&label| usize::from(label) >= classes) {
-        let label = labels.values[position];
-        return Err(DataError::Label { path: label_file, position, label, classes });
+}
+
+/// Whether there are validation images apart from the training images.
+fn has_validation(source: &Source) -> bool {
+    match source {
+        Source::Folders(folders) => folders::tree(folders, Part::Validation).exists(),
+        Source::Csv(csv) => csv.validation.is_some(),
+        Source::Idx(_) | Source::Cifar(_) => false,
     }
-    let images = Images { channels: 1, height, width, pixels: pixels.values, labels: labels.values };
-    if config.mean.len() != images.channels {
+}
+
+fn read(
+    config: &DataConfig,
+    names: &[String],
+    part: Part,
+    input: [usize; 3],
+    say: &mut dyn FnMut(&str),
+) -> Result<Images, DataError> {
+    let images = match &config.source {
+        Source::Idx(folder) => mnist::read(folder, part, names.len())?,
+        Source::Folders(folders) => folders::read(folders, part, names, input, say)?,
+        Source::Cifar(cifar) => cifar::read(cifar, part, names.len())?,
+        Source::Csv(csv) => csv::read(csv, part, names.len(), input)?,
+    };
+    if !config.mean.is_empty() && config.mean.len() != images.channels {
         return Err(DataError::Channels {
             found: config.mean.len(),
             channels: images.channels,
-            folder: config.idx.clone(),
+            data: config.source.path().to_owned(),
         });
     }
     Ok(images)
-}
-
-/// The packed file if it is there, else the plain one.
-fn find(folder: &Path, name: &'static str) -> Result<PathBuf, DataError> {
-    if !folder.is_dir() {
-        return Err(DataError::MissingFolder { folder: folder.to_owned() });
-    }
-    [folder.join(format!("{name}.gz")), folder.join(name)]
-        .into_iter()
-        .find(|path| path.exists())
-        .ok_or_else(|| DataError::MissingFile { folder: folder.to_owned(), name })
 }
 
 #[cfg(test)]

@@ -60,9 +60,43 @@ pub fn normalise(normalisation: &Normalisation, images: &Images, range: Range<us
     Array { shape, data }
 }
 
+/// Mean and standard deviation of each channel, of pixels in 0..=1.
+pub fn statistics(images: &Images) -> (Vec<f32>, Vec<f32>) {
+    let mut counts = vec![[0_u64; 256]; images.channels];
+    let plane = images.height * images.width;
+    for (position, pixels) in images.pixels.chunks_exact(plane).enumerate() {
+        let counts = &mut counts[position % images.channels];
+        pixels.iter().for_each(|&pixel| counts[usize::from(pixel)] += 1);
+    }
+    let of_channel = |counts: &[u64; 256]| {
+        let total = counts.iter().sum::<u64>() as f64;
+        let mean_of = |value: &dyn Fn(f64) -> f64| {
+            counts.iter().enumerate().map(|(pixel, &n)| n as f64 * value(pixel as f64 / 255.0)).sum::<f64>()
+                / total
+        };
+        let mean = mean_of(&|value| value);
+        let variance = mean_of(&|value| (value - mean).powi(2));
+        (mean as f32, variance.sqrt() as f32)
+    };
+    counts.iter().map(of_channel).unzip()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn statistics_by_hand() {
+        // Channel 0: 0, 255, 0, 255, mean 1/2, deviation 1/2; channel 1: 51 everywhere.
+        let images = Images {
+            channels: 2,
+            height: 1,
+            width: 2,
+            pixels: vec![0, 255, 51, 51, 0, 255, 51, 51],
+            labels: vec![0, 1],
+        };
+        assert_eq!(statistics(&images), (vec![0.5, 0.2], vec![0.5, 0.0]));
+    }
 
     #[test]
     fn two_channels_by_hand() {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
-use elastic_data::fetch_fashion_mnist;
+use elastic_data::{fetch_emoji, fetch_fashion_mnist};
 
 use crate::progress::Reporter;
 
@@ -15,7 +15,8 @@ pub(crate) enum Data {
 
 /// Get a data set and check its SHA-256.
 ///
-/// Fashion-MNIST comes from its official address, else from Debian's package dataset-fashion-mnist.
+/// Fashion-MNIST comes from its official address, else from Debian's package dataset-fashion-mnist. Emoji
+/// comes from the npm packages emoji-datasource-google and emoji-datasource-twitter, through your npm.
 #[derive(Debug, Args)]
 pub(crate) struct Fetch {
     /// The data set.
@@ -29,18 +30,28 @@ pub(crate) struct Fetch {
 enum Name {
     /// 60,000 + 10,000 grey images of 28 x 28 pixels, 10 classes (MIT licence).
     FashionMnist,
+    /// 2,662 + 586 + 564 colour images of 64 x 64 pixels, 9 classes, one folder a class (Apache-2.0 and CC-BY-4.0).
+    Emoji,
 }
 
 impl Data {
     pub(crate) fn run(self, reporter: &Reporter) -> anyhow::Result<()> {
         let Self::Fetch(command) = self;
-        match command.name {
+        let progress = &mut |line: &str| reporter.say(line);
+        let out = |default: &str| command.out.unwrap_or_else(|| PathBuf::from(default));
+        let out = match command.name {
             Name::FashionMnist => {
-                let out = command.out.unwrap_or_else(|| PathBuf::from("data/fashion-mnist"));
-                fetch_fashion_mnist(&out, &mut |line| reporter.say(line))?;
-                println!("{}", out.display());
+                let out = out("data/fashion-mnist");
+                fetch_fashion_mnist(&out, progress)?;
+                out
             }
-        }
+            Name::Emoji => {
+                let out = out("data/emoji");
+                fetch_emoji(&out, progress)?;
+                out
+            }
+        };
+        println!("{}", out.display());
         Ok(())
     }
 }

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use clap::Args;
-use elastic_data::load_training;
 use elastic_exporter::{Batch, GraphOptions, build};
 use elastic_profiler::{Candidate, ProfileFile, ProfileRequest, check_identity, profile};
 use elastic_space::budget::Quantity;
@@ -48,8 +47,7 @@ impl Profile {
         elastic_runtime::check(&platform.runtime)?;
         let mut run = Run::open(self.run.as_deref())?;
         if run.model.space.needs_calibration() {
-            let train = load_training(&run.model.data, run.model.seed())?.train;
-            run = run.calibrated(&train);
+            run = run.with_images(reporter)?.0;
         }
         let seed = self.seed.map_or(run.model.seed(), Seed);
         let count = self.subnets.unwrap_or(platform.measure.subnets);

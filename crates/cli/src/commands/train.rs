@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, bail};
 use clap::Args;
-use elastic_data::{check_against, load_training};
+use elastic_data::{ClassSizes, Loaded, Splits, check_against, load_training};
 use elastic_trainer::Model;
 use elastic_trainer::checkpoint;
 use elastic_trainer::device::{self, DeviceKind};
@@ -47,7 +47,7 @@ pub(crate) struct Train {
     /// Model file: search space, data and recipe [default: models/vit-fashion.yaml].
     #[arg(long)]
     model: Option<PathBuf>,
-    /// Folder with the four IDX files, instead of the model file's.
+    /// Folder of the data, instead of that in the model file; its format stays.
     #[arg(long)]
     data: Option<PathBuf>,
     /// Folder of the run [default: runs/MODEL, by the model file's name].
@@ -75,9 +75,10 @@ pub(crate) struct Train {
 impl Train {
     pub(crate) fn run(self, reporter: &Reporter, format: Format) -> anyhow::Result<ExitCode> {
         let folder = RunFolder(self.out.clone().unwrap_or_else(|| self.default_folder()));
-        let model = self.resolve(&folder)?;
+        let mut model = self.resolve(&folder)?;
         if folder.is_finished() {
             let finished = read_model(&folder.config())?;
+            model.data = model.data.completed_by(&finished.data);
             if finished != model {
                 bail!(
                     "{} holds a finished run with another configuration: choose another --out, or remove the folder",
@@ -89,10 +90,7 @@ impl Train {
             return Ok(ExitCode::SUCCESS);
         }
         let device = self.device.open()?;
-        let data = load_training(&model.data, model.seed())?;
-        for images in [&data.train, &data.validation] {
-            check_against(&model.data, images, model.space.input(), model.space.classes())?;
-        }
+        let data = read_data(&mut model, reporter)?;
         reporter.say(&format!(
             "training {} on {} images ({} for validation) into {}",
             self.source(&folder).display(),
@@ -174,7 +172,14 @@ impl Train {
         }
         let mut model = read_model(&path)?;
         if let Some(data) = &self.data {
-            model.data.idx.clone_from(data);
+            let folder = model.data.source.folder_mut().with_context(|| {
+                format!(
+                    "--data is {}, but {} names files of its own: change them there",
+                    data.display(),
+                    path.display()
+                )
+            })?;
+            folder.clone_from(data);
         }
         if let Some(steps) = self.steps {
             model.training.scheme.set_steps(steps);
@@ -191,6 +196,19 @@ impl Train {
         model.validate()?;
         Ok(model)
     }
+}
+
+/// Reads what the model learns from, and completes the model by what it left to the data.
+fn read_data(model: &mut Model, reporter: &Reporter) -> anyhow::Result<Splits> {
+    let (input, classes) = (model.space.input(), model.space.classes());
+    let Loaded { splits, config } =
+        load_training(&model.data, input, model.seed(), &mut |line| reporter.say(line))?;
+    for images in [&splits.train, &splits.validation] {
+        check_against(&config, images, input, classes)?;
+    }
+    reporter.say(&ClassSizes::of(&splits, &config).to_string());
+    model.data = config;
+    Ok(splits)
 }
 
 /// Fails where no stage is kept.

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Args;
-use elastic_data::{Splits, load_training};
 use elastic_exporter::read_metadata;
 use elastic_space::{Subnet, file};
 
@@ -55,9 +54,8 @@ impl Verify {
         }
         run.model.space.encode(&subnet)?;
         reporter.detail(&format!("verifying {} against {}", self.file.display(), run.folder.0.display()));
-        let Splits { train, validation } = load_training(&run.model.data, run.model.seed())?;
-        let run = run.calibrated(&train);
-        let proof = proof::prove(&run, &subnet, &model, batch, &validation)?;
+        let (run, validation) = run.with_images(reporter)?;
+        let proof = proof::prove(&run, &subnet, &model, batch, &validation, reporter)?;
         match format {
             Format::Json => table::print_json(&proof),
             Format::Table => {

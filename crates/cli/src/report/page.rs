@@ -1,6 +1,7 @@
 //! The report as one HTML page without outside parts: no script, no font, no picture to fetch.
 
 use elastic_space::budget::Quantity;
+use elastic_trainer::Model;
 use elastic_trainer::config::{Distillation, Reduce, Teacher};
 use elastic_trainer::health::{Health, SubnetHealth};
 use elastic_trainer::metrics::{self, Record, Spread};
@@ -76,7 +77,6 @@ fn status(report: &RunReport) -> Markup {
 fn facts(report: &RunReport) -> Markup {
     let model = &report.model;
     let [channels, height, width] = model.space.input();
-    let training = &model.training;
     let choices = |dimension: &elastic_space::Dimension| dimension.name();
     let elastic = model.space.dimensions().iter().map(choices).collect::<Vec<_>>().join(", ");
     let init =
@@ -88,21 +88,29 @@ fn facts(report: &RunReport) -> Markup {
         ("Elastic dimensions", elastic),
         ("Largest subnet", format!("{}, {}", parameters(largest.params), macs(largest.macs))),
         ("Seed", model.seed.to_string()),
-        ("Data", model.data.idx.display().to_string()),
+        ("Data", model.data.source.path().display().to_string()),
         ("Input", format!("{channels} x {height} x {width}, {} classes", model.space.classes())),
-        (
-            "Validation",
-            format!(
-                "{} images, {} of them during training",
-                number(model.data.validation as u64),
-                number(training.evaluate_images.min(model.data.validation) as u64)
-            ),
-        ),
-        ("Batch size", training.batch_size.to_string()),
+        ("Validation", validation(model)),
+        ("Batch size", model.training.batch_size.to_string()),
         ("First weights", init),
         ("Peak memory", peak(report).map_or_else(|| "not known".to_owned(), memory)),
     ];
     html! { dl { @for (name, value) in facts { div { dt { (name) } dd { (value) } } } } }
+}
+
+/// How many images there are to judge by; the size of a validation set that the data brings is not in the run.
+fn validation(model: &Model) -> String {
+    let during = model.training.evaluate_images;
+    match model.data.validation {
+        Some(images) => {
+            format!(
+                "{} images, {} of them during training",
+                number(images as u64),
+                number(during.min(images) as u64)
+            )
+        }
+        None => format!("the data's own images, at most {} of them during training", number(during as u64)),
+    }
 }
 
 fn health_table(report: &RunReport, health: &Health) -> Markup {

@@ -39,8 +39,11 @@ fn shipped_models_are_sound() {
         let name = path.display();
         assert!(path.extension().is_some_and(|e| e == "yaml"), "{name}: only model files lie here");
         let model = Model::read(&path).unwrap_or_else(|error| panic!("{name}: {error}"));
-        assert_eq!(model.data.class_names.len(), model.space.classes(), "{name}");
-        assert_eq!(model.data.mean.len(), model.space.input()[0], "{name}");
+        // Left out, they come from the data.
+        let names = model.data.class_names.len();
+        assert!([0, model.space.classes()].contains(&names), "{name}: {names} class names");
+        let means = model.data.mean.len();
+        assert!([0, model.space.input()[0]].contains(&means), "{name}: {means} means");
         assert_eq!(parse(&as_text(&model)), Ok(model), "{name}");
         files += 1;
     }

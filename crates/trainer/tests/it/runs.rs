@@ -167,7 +167,7 @@ fn runs_that_may_not_begin_or_go_on() {
             vit.embed_dim = vec![13];
         }),
         ("seed", |model| model.seed += 1),
-        ("data", |model| model.data.validation = 8),
+        ("data", |model| model.data.validation = Some(8)),
         ("training", |model| only_stage(&mut model.training).steps += 1),
         ("training", |model| only_stage(&mut model.training).learning_rate.peak = 0.02),
         ("subnets", |model| {

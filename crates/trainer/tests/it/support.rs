@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, TensorData};
-use elastic_data::{Augmentation, Batch, DataConfig, Images, Splits};
+use elastic_data::{Augmentation, Batch, DataConfig, Images, Source, Splits};
 use elastic_space::choices::{DepthChoices, DropPolicy, Granularity, TransformKind, WidthChoices};
 use elastic_space::conv::{Activation, ConvSpace, ConvStageChoices, Head, Stem};
 use elastic_space::random::Purpose;
@@ -180,8 +180,8 @@ pub(crate) fn model(training: Training) -> Model {
         space: space(),
         subnets: BTreeMap::new(),
         data: DataConfig {
-            idx: "no/such/folder".into(),
-            validation: 9,
+            source: Source::Idx("no/such/folder".into()),
+            validation: Some(9),
             mean: vec![0.4, 0.5],
             std: vec![0.3, 0.25],
             class_names: ["a", "b", "c"].map(str::to_owned).to_vec(),

@@ -73,7 +73,14 @@ impl Job<'_> {
         let outcome = self.search(&settings, known)?;
         let winner = self.choose(&outcome)?;
         self.reporter.detail(&format!("verifying {}", winner.point.subnet));
-        let proof = proof::prove(self.run, &winner.point.subnet, &winner.model, self.batch, self.images)?;
+        let proof = proof::prove(
+            self.run,
+            &winner.point.subnet,
+            &winner.model,
+            self.batch,
+            self.images,
+            self.reporter,
+        )?;
         let path = self.request.out.join(self.file_name());
         file::write(&path, &winner.model)?;
         let report = self.report(&settings, &outcome, winner, proof);

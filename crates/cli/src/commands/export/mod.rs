@@ -8,7 +8,6 @@ use std::path::PathBuf;
 
 use anyhow::bail;
 use clap::Args;
-use elastic_data::{Splits, load_training};
 use elastic_profiler::ProfileFile;
 use elastic_space::budget::Quantity;
 use elastic_space::{Budget, Subnet, file};
@@ -100,8 +99,7 @@ impl Export {
         // What would end the work is looked for before it begins.
         elastic_runtime::check(&platforms::onnx_runtime_cpu(1))?;
         file::prepare_folder_of(&self.out.join("model.onnx"))?;
-        let Splits { train, validation: images } = load_training(&run.model.data, run.model.seed())?;
-        let run = run.calibrated(&train);
+        let (run, images) = run.with_images(reporter)?;
         let validation = Validation::new(&run, &images, self.images);
         let targets = if profiles.is_empty() { vec![None] } else { profiles.iter().map(Some).collect() };
         let mut known = BTreeMap::new();
