@@ -6,7 +6,7 @@
 use std::io::{BufRead, Write};
 use std::time::Instant;
 
-use burn::tensor::{Device, Distribution, Tensor, module::linear};
+use burn::tensor::{Device, Distribution, Tensor};
 
 // Compiled into this program, so that what is timed needs no public name.
 #[allow(dead_code, unused_imports, unreachable_pub, reason = "only some operations are timed")]
@@ -58,11 +58,11 @@ fn run(order: &Order) -> Vec<f64> {
             let x = inputs.draw([batch, side, side, from]);
             let (w, b) = (inputs.draw([kernel * kernel * from, to]), inputs.draw([to]));
             let window = Window::centred(kernel, stride);
-            time(order, || linear(ops::unfold(x.clone(), window), w.clone(), Some(b.clone())))
+            time(order, || ops::linear(ops::unfold(x.clone(), window), w.clone(), b.clone()))
         }
         ("linear", &[rows, from, to]) => {
             let (x, w, b) = (inputs.draw([rows, from]), inputs.draw([from, to]), inputs.draw([to]));
-            time(order, || linear(x.clone(), w.clone(), Some(b.clone())))
+            time(order, || ops::linear(x.clone(), w.clone(), b.clone()))
         }
         ("batch norm", &[rows, channels]) => {
             let x = inputs.draw([rows, channels]);

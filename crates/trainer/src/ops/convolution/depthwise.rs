@@ -3,12 +3,12 @@
 //! A task's part of the weight's gradient is added in the order of the tasks, so the result does not depend on the
 //! number of threads.
 
-use burn::tensor::{DType, TensorData};
+use burn::tensor::TensorData;
 use burn_flex::FlexTensor;
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::elementwise::{floats, floats_mut, like};
+use super::elementwise::{floats, floats_mut, like, zeros};
 use super::planes::{Lane, Meeting, Places, Plane, Weights, correlate, weight_gradient};
 use super::{Window, kernels};
 
@@ -86,7 +86,7 @@ pub(super) fn depthwise(x: &FlexTensor, weight: &FlexTensor, window: Window) -> 
     let [batch, ..]: [usize; 4] = x.layout().shape().dims();
     let [out_height, out_width] = geometry.out;
     let weight = floats(&weight);
-    let mut result = FlexTensor::zeros([batch, out_height, out_width, geometry.channels].into(), DType::F32);
+    let mut result = zeros([batch, out_height, out_width, geometry.channels].into());
     floats_mut(&mut result)
         .par_chunks_mut(geometry.images() * geometry.out_image())
         .zip(floats(&x).par_chunks(geometry.images() * geometry.image()))

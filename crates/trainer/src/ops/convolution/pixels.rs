@@ -1,10 +1,9 @@
 //! What an image's channels have in common over its pixels, an image a task.
 
-use burn::tensor::DType;
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
-use super::elementwise::{floats, floats_mut, like};
+use super::elementwise::{floats, floats_mut, like, zeros};
 use super::kernels;
 
 /// Images, pixels of an image, channels.
@@ -30,7 +29,7 @@ pub(super) fn scale(x: &FlexTensor, gate: &FlexTensor) -> FlexTensor {
 pub(super) fn sum_products(a: &FlexTensor, b: &FlexTensor) -> FlexTensor {
     let (a, b) = (a.to_contiguous(), b.to_contiguous());
     let (batch, pixels, channels) = sizes(&a);
-    let mut result = FlexTensor::zeros([batch, channels].into(), DType::F32);
+    let mut result = zeros([batch, channels].into());
     floats_mut(&mut result)
         .par_chunks_mut(channels)
         .zip(floats(&a).par_chunks(pixels * channels))
@@ -43,7 +42,7 @@ pub(super) fn sum_products(a: &FlexTensor, b: &FlexTensor) -> FlexTensor {
 pub(super) fn mean(x: &FlexTensor) -> FlexTensor {
     let x = x.to_contiguous();
     let (batch, pixels, channels) = sizes(&x);
-    let mut result = FlexTensor::zeros([batch, channels].into(), DType::F32);
+    let mut result = zeros([batch, channels].into());
     floats_mut(&mut result).par_chunks_mut(channels).zip(floats(&x).par_chunks(pixels * channels)).for_each(
         |(sums, x)| {
             kernels::sum_pixels(sums, x);

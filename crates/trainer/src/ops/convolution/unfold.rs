@@ -1,10 +1,9 @@
 //! The pixels under each place of a window as a row, an image a task.
 
-use burn::tensor::DType;
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
-use super::elementwise::{floats, floats_mut};
+use super::elementwise::{floats, floats_mut, zeros};
 use super::{Window, kernels};
 
 /// How the rows of one image are made of its pixels.
@@ -42,7 +41,7 @@ pub(super) fn unfold(x: &FlexTensor, window: Window) -> FlexTensor {
     let (out_height, out_width) = window.output(height, width);
     let (columns, places) = (window.taps() * channels, out_height * out_width);
     let layout = Places { window, size: [height, width], out_width, channels };
-    let mut result = FlexTensor::zeros([batch * places, columns].into(), DType::F32);
+    let mut result = zeros([batch * places, columns].into());
     floats_mut(&mut result)
         .par_chunks_mut(places * columns)
         .zip(floats(&x).par_chunks(height * width * channels))
@@ -61,7 +60,7 @@ pub(super) fn fold(gradient: &FlexTensor, shape: [usize; 4], window: Window) -> 
     let (out_height, out_width) = window.output(height, width);
     let (columns, places) = (window.taps() * channels, out_height * out_width);
     let layout = Places { window, size: [height, width], out_width, channels };
-    let mut result = FlexTensor::zeros(shape.into(), DType::F32);
+    let mut result = zeros(shape.into());
     floats_mut(&mut result)
         .par_chunks_mut(height * width * channels)
         .zip(floats(&gradient).par_chunks(places * columns))
