@@ -143,11 +143,6 @@ kernels! {
         }
     }
 
-    /// Adds the pixels of an image.
-    fn sum_pixels(sums: &'a mut [f32], x: &'a [f32]) {
-        add_rows(sums, x);
-    }
-
     /// Adds the products of the pixels of two images.
     fn sum_products(sums: &'a mut [f32], a: &'a [f32], b: &'a [f32]) {
         let channels = sums.len();

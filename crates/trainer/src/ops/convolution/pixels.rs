@@ -5,6 +5,7 @@ use rayon::prelude::*;
 
 use super::elementwise::{floats, floats_mut, like, zeros};
 use super::kernels;
+use crate::ops::kernels::sum_rows;
 
 /// Images, pixels of an image, channels.
 fn sizes(x: &FlexTensor) -> (usize, usize, usize) {
@@ -45,7 +46,7 @@ pub(super) fn mean(x: &FlexTensor) -> FlexTensor {
     let mut result = zeros([batch, channels].into());
     floats_mut(&mut result).par_chunks_mut(channels).zip(floats(&x).par_chunks(pixels * channels)).for_each(
         |(sums, x)| {
-            kernels::sum_pixels(sums, x);
+            sum_rows(sums, x);
             sums.iter_mut().for_each(|sum| *sum /= pixels as f32);
         },
     );
