@@ -8,7 +8,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, TensorData};
 use elastic_space::conv::BATCH_NORM_EPSILON;
 
-use super::Transforms;
+use super::{Transforms, leading};
 use crate::ops;
 use crate::parameters::{array, constant, param};
 
@@ -89,8 +89,7 @@ impl ElasticBatchNorm {
 
     /// Scale and shift of the first `channels` with their transform, both `[channels]`.
     pub fn slice(&self, channels: usize) -> (Tensor<1>, Tensor<1>) {
-        let part = |param: &Param<Tensor<1>>| param.val().narrow(0, 0, channels);
-        self.transforms.fold(part(&self.weight), part(&self.bias))
+        self.transforms.fold(leading(&self.weight, [channels]), leading(&self.bias, [channels]))
     }
 
     /// Normalises each channel over all rows of the batch.

@@ -6,7 +6,7 @@ use elastic_space::choices::TransformKind;
 use rand::Rng;
 
 use super::batch_norm::Moments;
-use super::{ElasticBatchNorm, Normalisation};
+use super::{ElasticBatchNorm, Normalisation, leading};
 use crate::ops::{self, Window};
 use crate::parameters::{param, xavier_uniform};
 
@@ -56,7 +56,8 @@ impl ElasticDepthwise {
 
     /// The kernel of the first `channels`, `[kernel, kernel, channels]`.
     pub fn slice(&self, kernel: usize, channels: usize) -> Tensor<3> {
-        let mut weight = self.weight.val().narrow(2, 0, channels);
+        let [height, width, _] = self.weight.dims();
+        let mut weight = leading(&self.weight, [height, width, channels]);
         for (index, &size) in self.kernels.iter().enumerate().rev().filter(|(_, size)| **size >= kernel) {
             let border = (weight.dims()[0] - size) / 2;
             weight = weight.narrow(0, border, size).narrow(1, border, size);

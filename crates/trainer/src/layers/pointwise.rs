@@ -5,7 +5,8 @@ use burn::tensor::{Device, Tensor, module::linear};
 use rand::Rng;
 
 use super::batch_norm::Moments;
-use super::{ElasticBatchNorm, Normalisation, Transforms};
+use super::{ElasticBatchNorm, Normalisation, Transforms, leading};
+use crate::ops;
 use crate::parameters::{param, xavier_uniform};
 
 /// A 1 x 1 convolution without bias, then batch normalisation (A1).
@@ -36,7 +37,7 @@ impl ElasticPointwise {
 
     /// The weights of the first `inputs` and the first `outputs` channels, `[inputs, outputs]`.
     pub fn slice(&self, inputs: usize, outputs: usize) -> Tensor<2> {
-        self.weight.val().slice([0..inputs, 0..outputs])
+        leading(&self.weight, [inputs, outputs])
     }
 
     /// [`Self::slice`] with the normalisation folded in.
@@ -60,7 +61,7 @@ impl ElasticPointwise {
         match normalisation.next() {
             Some(moments) => {
                 let (weight, bias) = self.folded(inputs, outputs, moments);
-                linear(x, weight, Some(bias))
+                ops::linear(x, weight, bias)
             }
             None => self.norm.forward(linear(x, self.slice(inputs, outputs), None), normalisation),
         }

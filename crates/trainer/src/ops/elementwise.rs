@@ -1,6 +1,6 @@
 //! Element by element over the whole tensor, on all threads.
 
-use burn::tensor::{DType, Shape};
+use burn::tensor::{DType, Shape, TensorData};
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
@@ -80,6 +80,16 @@ pub(super) fn adamw(
             kernels::adamw(weights, (first, second), gradient, factors);
         });
     (weights, first, second)
+}
+
+/// Values of one task: whole rows, as many as fit into `values`, at least one.
+pub(super) fn whole_rows(columns: usize, values: usize) -> usize {
+    columns * (values / columns).max(1)
+}
+
+/// A tensor of some values.
+pub(super) fn tensor<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> FlexTensor {
+    FlexTensor::from_data(TensorData::new(values, shape))
 }
 
 /// The values of a contiguous tensor.

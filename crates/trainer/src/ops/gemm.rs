@@ -1,6 +1,5 @@
 //! The matrix product, on matrices of any strides.
 
-use burn::tensor::TensorData;
 use burn_flex::FlexTensor;
 
 /// Multiplications from which a product is shared out to all threads.
@@ -94,9 +93,4 @@ pub(super) fn with_matrix<T>(tensor: &FlexTensor, body: impl FnOnce(Matrix<'_>) 
         }
         _ => with_matrix(&tensor.to_contiguous(), body),
     }
-}
-
-/// A tensor of some values.
-pub(super) fn tensor<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> FlexTensor {
-    FlexTensor::from_data(TensorData::new(values, shape))
 }

@@ -3,8 +3,8 @@
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
-use super::elementwise::{floats, floats_mut};
-use super::gemm::{tensor, with_matrix};
+use super::elementwise::{floats, floats_mut, tensor, whole_rows};
+use super::gemm::with_matrix;
 use super::kernels;
 
 /// Values of one task.
@@ -31,7 +31,7 @@ pub(super) fn linear_add(
     let bias = floats(&bias);
     let mut sum = residual.to_contiguous();
     let values = floats_mut(&mut sum);
-    values.par_chunks_mut(block(bias.len())).for_each(|rows| kernels::add_rows(rows, bias));
+    values.par_chunks_mut(whole_rows(bias.len(), BLOCK)).for_each(|rows| kernels::add_rows(rows, bias));
     with_matrix(x, |x| with_matrix(weight, |weight| x.add_product(weight, values)));
     sum
 }
@@ -51,13 +51,8 @@ pub(super) fn sum_rows(x: &FlexTensor) -> FlexTensor {
         kernels::sum_rows(&mut sums, rows);
         sums
     };
-    let partial: Vec<Vec<f32>> = floats(&x).par_chunks(block(columns)).map(partial).collect();
+    let partial: Vec<Vec<f32>> = floats(&x).par_chunks(whole_rows(columns, BLOCK)).map(partial).collect();
     let mut sums = vec![0.0; columns];
     partial.iter().for_each(|partial| kernels::sum_rows(&mut sums, partial));
     tensor(sums, [columns])
-}
-
-/// Values of one task: whole rows.
-fn block(columns: usize) -> usize {
-    columns * (BLOCK / columns).max(1)
 }

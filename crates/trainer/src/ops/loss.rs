@@ -2,8 +2,7 @@
 
 use burn_flex::FlexTensor;
 
-use super::elementwise::{floats, floats_mut, like};
-use super::gemm::tensor;
+use super::elementwise::{floats, floats_mut, like, tensor};
 use super::kernels;
 
 /// The mean cross-entropy of the rows, and its gradient for the logits.

@@ -6,8 +6,7 @@
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
-use super::elementwise::{floats, floats_mut, like};
-use super::gemm::tensor;
+use super::elementwise::{floats, floats_mut, like, tensor, whole_rows};
 use super::kernels;
 
 /// Values of one task.
@@ -19,7 +18,7 @@ pub(super) fn softmax(x: &FlexTensor, scale: f32) -> FlexTensor {
     let columns = columns_of(&x);
     let source = floats(&x);
     let mut result = like(&x);
-    let block = block(columns);
+    let block = whole_rows(columns, BLOCK);
     floats_mut(&mut result)
         .par_chunks_mut(block)
         .zip(source.par_chunks(block))
@@ -33,7 +32,7 @@ pub(super) fn softmax_backward(y: &FlexTensor, gradient: &FlexTensor, scale: f32
     let columns = columns_of(&y);
     let (outputs, gradients) = (floats(&y), floats(&gradient));
     let mut result = like(&y);
-    let block = block(columns);
+    let block = whole_rows(columns, BLOCK);
     floats_mut(&mut result)
         .par_chunks_mut(block)
         .zip(outputs.par_chunks(block))
@@ -48,7 +47,7 @@ pub(super) fn layer_norm(x: &FlexTensor, gamma: &FlexTensor, beta: &FlexTensor, 
     let columns = columns_of(&x);
     let (source, gamma, beta) = (floats(&x), floats(&gamma), floats(&beta));
     let mut result = like(&x);
-    let block = block(columns);
+    let block = whole_rows(columns, BLOCK);
     floats_mut(&mut result)
         .par_chunks_mut(block)
         .zip(source.par_chunks(block))
@@ -67,7 +66,7 @@ pub(super) fn layer_norm_backward(
     let columns = columns_of(&x);
     let (source, gamma, gradients) = (floats(&x), floats(&gamma), floats(&gradient));
     let mut result = like(&x);
-    let block = block(columns);
+    let block = whole_rows(columns, BLOCK);
     let partial: Vec<(Vec<f32>, Vec<f32>)> = floats_mut(&mut result)
         .par_chunks_mut(block)
         .zip(source.par_chunks(block))
@@ -91,9 +90,4 @@ pub(super) fn layer_norm_backward(
 fn columns_of(x: &FlexTensor) -> usize {
     let shape = x.layout().shape();
     shape[shape.num_dims() - 1]
-}
-
-/// Values of one task: whole rows.
-fn block(columns: usize) -> usize {
-    columns * (BLOCK / columns).max(1)
 }

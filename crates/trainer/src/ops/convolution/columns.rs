@@ -7,16 +7,11 @@ use burn::tensor::TensorData;
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
-use super::elementwise::{floats, floats_mut, like};
+use super::elementwise::{floats, floats_mut, like, whole_rows};
 use super::kernels;
 
 /// Values of one task.
 const BLOCK: usize = 16 * 1024;
-
-/// Values of one task: whole rows.
-fn block(columns: usize) -> usize {
-    columns * (BLOCK / columns).max(1)
-}
 
 fn tensor(values: impl IntoIterator<Item = f64>) -> FlexTensor {
     let values: Vec<f32> = values.into_iter().map(|x| x as f32).collect();
@@ -35,7 +30,7 @@ impl Moments {
     /// [Chan, Golub and LeVeque](https://doi.org/10.1080/00031305.1983.10483115).
     fn of(x: &[f32], columns: usize) -> Self {
         let parts: Vec<_> = x
-            .par_chunks(block(columns))
+            .par_chunks(whole_rows(columns, BLOCK))
             .map(|x| {
                 let (mut mean, mut squares) = (vec![0.0; columns], vec![0.0; columns]);
                 kernels::moments(&mut mean, &mut squares, x);
@@ -83,7 +78,7 @@ pub(super) fn batch_norm(x: &FlexTensor, gamma: &FlexTensor, beta: &FlexTensor, 
         .map(|((mean, &factor), &beta)| (f64::from(beta) - mean * f64::from(factor)) as f32)
         .collect();
     let mut result = like(&x);
-    let block = block(gamma.len());
+    let block = whole_rows(gamma.len(), BLOCK);
     floats_mut(&mut result)
         .par_chunks_mut(block)
         .zip(source.par_chunks(block))
@@ -117,7 +112,7 @@ pub(super) fn batch_norm_backward(
         .collect();
     let slopes: Vec<f32> = slopes.into_iter().map(|slope| slope as f32).collect();
     let mut result = like(&x);
-    let block = block(columns);
+    let block = whole_rows(columns, BLOCK);
     floats_mut(&mut result)
         .par_chunks_mut(block)
         .zip(source.par_chunks(block))
@@ -130,7 +125,7 @@ pub(super) fn batch_norm_backward(
 fn sums(x: &[f32], g: &[f32], mean: &[f64]) -> (Vec<f64>, Vec<f64>) {
     let columns = mean.len();
     let mean: Vec<f32> = mean.iter().map(|&mean| mean as f32).collect();
-    let block = block(columns);
+    let block = whole_rows(columns, BLOCK);
     let parts: Vec<_> = x
         .par_chunks(block)
         .zip(g.par_chunks(block))

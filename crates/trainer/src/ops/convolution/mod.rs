@@ -15,6 +15,8 @@ mod tests;
 mod unfold;
 mod window;
 
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+use burn::backend::Cube;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, Flex, TensorMetadata, backend_extension};
 use burn::tensor::Tensor;
@@ -38,7 +40,7 @@ pub(crate) enum Activation {
 }
 
 /// Operations of convolution networks and their derivatives, on a backend's own tensors.
-#[backend_extension(Flex, Autodiff)]
+#[backend_extension(Flex, Cube: cfg(any(feature = "wgpu", feature = "cuda")), Autodiff)]
 pub(crate) trait ConvolutionOps: Backend {
     /// See [`depthwise`].
     fn depthwise(x: FloatTensor<Self>, weight: FloatTensor<Self>, window: Window) -> FloatTensor<Self> {
@@ -133,6 +135,10 @@ pub(crate) trait ConvolutionOps: Backend {
         Self::float_expand(defaults::as_pixels::<Self>(gradient), [batch, height, width, channels].into())
     }
 }
+
+/// A GPU runs the defaults.
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+impl ConvolutionOps for Cube {}
 
 impl ConvolutionOps for Flex {
     fn depthwise(x: FloatTensor<Self>, weight: FloatTensor<Self>, window: Window) -> FloatTensor<Self> {
