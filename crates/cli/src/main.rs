@@ -31,8 +31,8 @@ const GLOBAL: &str = "Global options";
 ///   elastic profile --platform host-1t.yaml
 ///   elastic export --budget 2gflops --budget 1ms --platform host-1t
 ///
-/// Exit codes: 0 success, 1 failure, 2 wrong usage, 3 no subnet meets the budget, 4 this machine is
-/// not the platform, 5 a model failed its verification, 6 a runtime library is missing, 130 stopped by
+/// Exit codes: 0 success, 1 failure, 2 wrong usage, 3 no subnet meets the budget, 4 the device is
+/// not the platform or cannot be reached, 5 a model failed its verification, 6 a runtime library is missing, 130 stopped by
 /// Ctrl-C.
 #[derive(Debug, Parser)]
 #[command(name = "elastic", version, max_term_width = 100, verbatim_doc_comment)]

@@ -4,13 +4,14 @@ use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use elastic_space::platform::{Platform, Runtime};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sysinfo::System;
 
 use crate::identity::{Host, cpu_model};
 
 /// What a latency depends on besides the model.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Environment {
     /// The processor's model name.

@@ -4,11 +4,14 @@ use std::fmt;
 
 use elastic_space::Platform;
 use elastic_space::platform::Identity;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use sysinfo::{CpuRefreshKind, RefreshKind, System};
 use thiserror::Error;
 
 /// What can be seen of this machine.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Host {
     /// The processor's architecture as Rust names it.
     pub arch: String,
@@ -23,9 +26,8 @@ pub struct Host {
 /// This machine is not the described device.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error(
-    "this machine is not the device that the platform describes: {}; elastic measures the machine that it \
-     runs on: run it on that device (remote devices are not reached from here), or name a platform that \
-     fits this machine",
+    "this machine is not the device that the platform describes: {}; run elastic on that device, say with \
+     `transport` in the platform file how it is reached from here, or name a platform that fits this machine",
     list(differences)
 )]
 pub struct IdentityMismatch {
@@ -167,9 +169,8 @@ mod tests {
         assert_eq!(
             error,
             "this machine is not the device that the platform describes: model-contains `Orin` is asked, here \
-             is `unknown`, min-threads `4` is asked, here is `2`; elastic measures the machine that it runs on: \
-             run it on that device (remote devices are not reached from here), or name a platform that fits \
-             this machine"
+             is `unknown`, min-threads `4` is asked, here is `2`; run elastic on that device, say with `transport` \
+             in the platform file how it is reached from here, or name a platform that fits this machine"
         );
     }
 

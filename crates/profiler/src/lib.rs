@@ -1,9 +1,10 @@
 //! Measures the latency of subnets on a device and fits an additive latency model.
 //!
-//! The crate takes ONNX bytes and knows no family. [`profile()`] is the whole line: check that this
-//! machine is the described device, hold every candidate in one process, visit them interleaved
-//! ([`measure()`]), fit a [`LatencyModel`] and return a [`ProfileFile`].
+//! The crate takes ONNX bytes and knows no family. [`profile()`] is the whole line: check that the device is the
+//! described one, hold every candidate in one process there, visit them interleaved ([`measure()`]), fit a
+//! [`LatencyModel`] and return a [`ProfileFile`]. The device is this machine, or one that an [`agent`] serves.
 
+pub mod agent;
 pub mod environment;
 pub mod identity;
 pub mod local;
@@ -16,9 +17,12 @@ mod statistics;
 pub use environment::Environment;
 pub use identity::{Host, IdentityMismatch, check_identity};
 pub use local::{LocalDevice, OpenDeviceError, Startup, random_inputs};
-pub use measure::{Candidate, Device, MeasureError, Measurement, Sample, drift_percent, measure};
+pub use measure::{
+    Candidate, Device, MeasureError, Measurement, Sample, Visit, drift_percent, measure, measure_round,
+    rounds, summarise,
+};
 pub use model::{CvError, FitError, LatencyModel};
 pub use profile::{
     Measured, MeasuredSubnet, NotMeasured, ProfileError, ProfileFile, ProfileRequest, ReadProfileError,
-    measure_here, profile,
+    check_device, measure_on, profile,
 };

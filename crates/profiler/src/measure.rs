@@ -11,6 +11,7 @@ use elastic_space::platform::Measure;
 use elastic_space::random::Purpose;
 use elastic_space::{Seed, Subnet};
 use rand::seq::SliceRandom;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -91,17 +92,20 @@ pub struct MeasureError {
     pub source: RunError,
 }
 
-/// Times of one candidate in one round, in microseconds.
-struct Visit {
-    wall: Vec<f64>,
-    cpu: Option<f64>,
+/// Times of one candidate in one round.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Visit {
+    /// Each timed run, in microseconds.
+    pub wall_us: Vec<f64>,
+    /// CPU time of all of them together, in microseconds, where it is known.
+    pub cpu_us: Option<f64>,
 }
 
 /// Measures `candidates` interleaved; candidate 0 is the reference.
 ///
-/// Each round visits every candidate once in an order of its own, drawn from `seed`. A visit is one
-/// discarded run and `plan.runs_per_visit` timed ones. There are as many rounds as it takes to reach
-/// `plan.min_samples`. `progress` hears, after each visit, how many of how many visits are done.
+/// There are as many [`measure_round`]s as it takes to reach `plan.min_samples`. `progress` hears, after each
+/// visit, how many of how many visits are done.
 ///
 /// # Errors
 ///
@@ -118,25 +122,57 @@ pub fn measure(
     seed: Seed,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Vec<Measurement>, MeasureError> {
+    let measured: Result<Vec<_>, _> = (0..rounds(plan))
+        .map(|round| measure_round(device, candidates, plan, seed, round, progress))
+        .collect();
+    Ok(summarise(&measured?))
+}
+
+/// How many rounds a plan takes.
+///
+/// # Panics
+///
+/// If `plan.runs_per_visit` or `plan.min_samples` is 0.
+pub fn rounds(plan: &Measure) -> usize {
     assert!(plan.runs_per_visit > 0 && plan.min_samples > 0, "a validated platform has no zeros");
-    let rounds = plan.min_samples.div_ceil(plan.runs_per_visit);
-    let total = rounds * candidates;
-    let mut visits: Vec<Vec<Visit>> = (0..candidates).map(|_| Vec::with_capacity(rounds)).collect();
-    for round in 0..rounds {
-        let mut order: Vec<usize> = (0..candidates).collect();
-        order.shuffle(&mut seed.generator(Purpose::Measure, round as u64));
-        for (position, candidate) in order.into_iter().enumerate() {
-            let visit = visit(device, candidate, plan.runs_per_visit).map_err(|source| MeasureError {
-                candidate,
-                round,
-                source,
-            })?;
-            visits[candidate].push(visit);
-            progress(round * candidates + position + 1, total);
-        }
+    plan.min_samples.div_ceil(plan.runs_per_visit)
+}
+
+/// Visits every candidate once, in an order that is drawn from the seed and the round; the result stands in the
+/// order of the candidates. A visit is one discarded run and `plan.runs_per_visit` timed ones.
+///
+/// # Errors
+///
+/// The first run that fails.
+pub fn measure_round(
+    device: &mut dyn Device,
+    candidates: usize,
+    plan: &Measure,
+    seed: Seed,
+    round: usize,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<Vec<Visit>, MeasureError> {
+    let mut order: Vec<usize> = (0..candidates).collect();
+    order.shuffle(&mut seed.generator(Purpose::Measure, round as u64));
+    let mut visits: Vec<Option<Visit>> = vec![None; candidates];
+    for (position, candidate) in order.into_iter().enumerate() {
+        let fail = |source| MeasureError { candidate, round, source };
+        visits[candidate] = Some(visit(device, candidate, plan.runs_per_visit).map_err(fail)?);
+        progress(round * candidates + position + 1, rounds(plan) * candidates);
     }
-    let Some(reference) = visits.first() else { return Ok(Vec::new()) };
-    Ok(visits.iter().map(|of_candidate| summarise(of_candidate, reference)).collect())
+    Ok(visits.into_iter().flatten().collect())
+}
+
+/// What rounds come to: one measurement for each candidate; candidate 0 is the reference.
+///
+/// # Panics
+///
+/// If a round has not as many visits as the first.
+pub fn summarise(rounds: &[Vec<Visit>]) -> Vec<Measurement> {
+    let candidates = rounds.first().map_or(0, Vec::len);
+    let of_candidate = |index: usize| rounds.iter().map(|round| &round[index]).collect::<Vec<_>>();
+    let by_candidate: Vec<Vec<&Visit>> = (0..candidates).map(of_candidate).collect();
+    by_candidate.iter().map(|visits| summary(visits, &by_candidate[0])).collect()
 }
 
 /// How far the machine's speed wandered while `reference` was measured: the range from the 10th to the
@@ -151,22 +187,22 @@ pub fn drift_percent(reference: &Measurement) -> f64 {
 
 fn visit(device: &mut dyn Device, candidate: usize, runs: usize) -> Result<Visit, RunError> {
     device.run(candidate)?;
-    let mut visit = Visit { wall: Vec::with_capacity(runs), cpu: Some(0.0) };
+    let mut visit = Visit { wall_us: Vec::with_capacity(runs), cpu_us: Some(0.0) };
     for _ in 0..runs {
         let sample = device.run(candidate)?;
-        visit.wall.push(microseconds(sample.wall));
-        visit.cpu = visit.cpu.zip(sample.cpu).map(|(sum, cpu)| sum + microseconds(cpu));
+        visit.wall_us.push(microseconds(sample.wall));
+        visit.cpu_us = visit.cpu_us.zip(sample.cpu).map(|(sum, cpu)| sum + microseconds(cpu));
     }
     Ok(visit)
 }
 
-fn summarise(visits: &[Visit], reference: &[Visit]) -> Measurement {
-    let all = |visits: &[Visit]| sorted(visits.iter().flat_map(|visit| visit.wall.iter().copied()));
+fn summary(visits: &[&Visit], reference: &[&Visit]) -> Measurement {
+    let all = |visits: &[&Visit]| sorted(visits.iter().flat_map(|visit| visit.wall_us.iter().copied()));
     let samples = all(visits);
-    let of_round = |visit: &Visit| median(visit.wall.iter().copied());
+    let of_round = |visit: &Visit| median(visit.wall_us.iter().copied());
     let ratios = sorted(visits.iter().zip(reference).map(|(own, other)| of_round(own) / of_round(other)));
     let ratio_to_reference = quantile(&ratios, 0.5);
-    let cpu: Option<f64> = visits.iter().map(|visit| visit.cpu).sum();
+    let cpu: Option<f64> = visits.iter().map(|visit| visit.cpu_us).sum();
     let wall_per_cpu = cpu.filter(|&cpu| cpu > 0.0).map(|cpu| samples.iter().sum::<f64>() / cpu);
     Measurement {
         p50_us: ratio_to_reference * quantile(&all(reference), 0.5),
@@ -178,7 +214,7 @@ fn summarise(visits: &[Visit], reference: &[Visit]) -> Measurement {
         ratio_interval: median_interval(&ratios),
         wall_per_cpu,
         contended: wall_per_cpu.is_some_and(|ratio| ratio > CONTENDED_ABOVE),
-        samples_us: visits.iter().map(|visit| visit.wall.clone()).collect(),
+        samples_us: visits.iter().map(|visit| visit.wall_us.clone()).collect(),
     }
 }
 

@@ -4,13 +4,15 @@ use std::path::{Path, PathBuf};
 
 use elastic_runtime::OpenError;
 use elastic_space::file::{self, ReadError, WriteError};
-use elastic_space::platform::{Platform, Runtime};
-use elastic_space::{Array, SearchSpace, Seed, Subnet};
+use elastic_space::platform::{Platform, Runtime, Transport};
+use elastic_space::{SearchSpace, Seed, Subnet};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::agent::protocol::FailureKind;
+use crate::agent::{RemoteError, check_remote, measure_remote};
 use crate::environment::Environment;
-use crate::identity::{IdentityMismatch, check_identity};
+use crate::identity::{Host, IdentityMismatch, check_identity};
 use crate::local::{LocalDevice, OpenDeviceError, Startup, random_inputs};
 use crate::measure::{Candidate, MeasureError, Measurement, drift_percent, measure, microseconds};
 use crate::model::{FitError, LatencyModel};
@@ -65,7 +67,7 @@ pub struct MeasuredSubnet {
 pub struct ProfileRequest<'a> {
     /// The platform's name.
     pub name: &'a str,
-    /// The device that must be this machine.
+    /// The device.
     pub platform: &'a Platform,
     /// The SHA-256 of the supernet's checkpoint.
     pub checkpoint: &'a str,
@@ -77,7 +79,7 @@ pub struct ProfileRequest<'a> {
     pub seed: Seed,
 }
 
-/// Models that were measured on this machine.
+/// Models that were measured on a device.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Measured {
     /// The circumstances.
@@ -103,6 +105,9 @@ pub enum NotMeasured {
     /// A run failed.
     #[error(transparent)]
     Measure(#[from] MeasureError),
+    /// A remote device did not measure.
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
 }
 
 /// Why there is no profile.
@@ -136,10 +141,17 @@ pub enum ReadProfileError {
 }
 
 impl NotMeasured {
-    /// Whether the described device is not here: another machine, or a runtime or provider that is
-    /// missing. Nothing was measured then.
+    /// Whether the described device is not there: another machine, one that cannot be reached, or a runtime or
+    /// provider that is missing.
     pub fn is_device_missing(&self) -> bool {
-        matches!(self, Self::Identity(_) | Self::Runtime(_))
+        match self {
+            Self::Identity(_) | Self::Runtime(_) => true,
+            Self::Remote(RemoteError::Refused { kind, .. }) => {
+                matches!(kind, FailureKind::Identity | FailureKind::Runtime)
+            }
+            Self::Remote(_) => true,
+            Self::Open(_) | Self::Measure(_) => false,
+        }
     }
 }
 
@@ -168,46 +180,78 @@ impl ProfileFile {
     }
 }
 
-/// Measures models on this machine; the first is the reference. `progress` hears how many of how many
-/// visits are done.
+/// Measures models on the device that a platform describes, interleaved; the first is the reference. Each runs on
+/// random inputs of `input` = channels, height and width. `progress` hears how many of how many visits are done.
 ///
 /// # Errors
 ///
-/// [`NotMeasured`]; if this machine is not the device that `platform` describes, nothing was run.
-pub fn measure_here(
+/// [`NotMeasured`]; if the device is not the one that `platform` describes, nothing was run.
+pub fn measure_on(
     platform: &Platform,
     models: &[&[u8]],
-    inputs: Vec<Array>,
+    input: [usize; 3],
     seed: Seed,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Measured, NotMeasured> {
-    check_identity(platform)?;
-    elastic_runtime::check(&platform.runtime).map_err(NotMeasured::Runtime)?;
-    let version = elastic_runtime::runtime_version(&platform.runtime).map_err(NotMeasured::Runtime)?;
-    let library = match platform.runtime {
-        Runtime::OnnxRuntime(_) => elastic_runtime::library::find().ok().map(|library| library.path),
-        Runtime::Tract(_) => None,
-    };
-    let mut environment = Environment::capture(platform, version, library);
-    let mut device = LocalDevice::open(platform, models, inputs)?;
+    if platform.transport != Transport::Local {
+        return Ok(measure_remote(platform, models, input, seed, progress)?);
+    }
+    let (mut environment, mut device) = open_here(platform, models, input, seed)?;
     let measurements = measure(&mut device, models.len(), &platform.measure, seed, progress)?;
     environment.finish();
     Ok(Measured { environment, startups: device.startups().to_vec(), measurements })
 }
 
-/// Measures every candidate on this machine and fits the latency model. `progress` hears how many of
+/// Checks that the device is the one that the platform describes and that its runtime starts; returns who it is, and the
+/// runtime's name and version.
+///
+/// # Errors
+///
+/// [`NotMeasured`] with what differs, or what is missing.
+pub fn check_device(platform: &Platform) -> Result<(Host, String), NotMeasured> {
+    if platform.transport == Transport::Local {
+        Ok((Host::here(), check_here(platform)?))
+    } else {
+        Ok(check_remote(platform)?)
+    }
+}
+
+/// [`check_device`] for this machine, however the platform says that it is reached.
+pub(crate) fn check_here(platform: &Platform) -> Result<String, NotMeasured> {
+    check_identity(platform)?;
+    elastic_runtime::check(&platform.runtime).map_err(NotMeasured::Runtime)?;
+    elastic_runtime::runtime_version(&platform.runtime).map_err(NotMeasured::Runtime)
+}
+
+/// Every model loaded on this machine, however the platform says that it is reached.
+pub(crate) fn open_here(
+    platform: &Platform,
+    models: &[&[u8]],
+    input: [usize; 3],
+    seed: Seed,
+) -> Result<(Environment, LocalDevice), NotMeasured> {
+    let version = check_here(platform)?;
+    let library = match platform.runtime {
+        Runtime::OnnxRuntime(_) => elastic_runtime::library::find().ok().map(|library| library.path),
+        Runtime::Tract(_) => None,
+    };
+    let environment = Environment::capture(platform, version, library);
+    let device = LocalDevice::open(platform, models, random_inputs(platform.batch, input, seed))?;
+    Ok((environment, device))
+}
+
+/// Measures every candidate on the platform's device and fits the latency model. `progress` hears how many of
 /// how many visits are done.
 ///
 /// # Errors
 ///
-/// [`ProfileError`]; if this machine is not the device that the platform describes, nothing was run.
+/// [`ProfileError`]; if the device is not the one that the platform describes, nothing was run.
 pub fn profile(
     request: &ProfileRequest<'_>,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<ProfileFile, ProfileError> {
     let models: Vec<&[u8]> = request.candidates.iter().map(|candidate| &candidate.model[..]).collect();
-    let inputs = random_inputs(request.platform.batch, request.space.input(), request.seed);
-    let measured = measure_here(request.platform, &models, inputs, request.seed, progress)?;
+    let measured = measure_on(request.platform, &models, request.space.input(), request.seed, progress)?;
     assemble(request, measured)
 }
 

@@ -5,15 +5,16 @@ use std::time::Duration;
 
 use elastic_profiler::{
     Candidate, Device, LocalDevice, MeasuredSubnet, NotMeasured, OpenDeviceError, ProfileError, ProfileFile,
-    ProfileRequest, ReadProfileError, measure_here, profile, random_inputs,
+    ProfileRequest, ReadProfileError, measure_on, profile, random_inputs,
 };
 use elastic_runtime::OpenError;
 use elastic_space::choices::{DepthChoices, DropPolicy, Granularity, WidthChoices};
 use elastic_space::platform::{Identity, Measure, Platform};
 use elastic_space::vit::{Pooling, VitSpace};
 use elastic_space::{SearchSpace, Seed, file};
-use prost::Message;
-use tract_onnx::pb;
+
+mod common;
+use common::two_layers;
 
 /// A platform file of the repository, with few runs and for any machine.
 fn platform(name: &str) -> Platform {
@@ -54,56 +55,6 @@ fn candidates(space: &SearchSpace) -> Vec<Candidate> {
             model: two_layers(hidden),
         })
         .to_vec()
-}
-
-/// y = relu(flatten(x) A) B for x `[1, 1, 8, 8]`, A `[64, hidden]`, B `[hidden, 3]`.
-fn two_layers(hidden: usize) -> Vec<u8> {
-    let float = pb::tensor_proto::DataType::Float as i32;
-    let value = |name: &str, sizes: &[i64]| {
-        let dimension = |&size: &i64| pb::tensor_shape_proto::Dimension {
-            value: Some(pb::tensor_shape_proto::dimension::Value::DimValue(size)),
-            ..Default::default()
-        };
-        let shape = pb::TensorShapeProto { dim: sizes.iter().map(dimension).collect() };
-        let tensor = pb::type_proto::Tensor { elem_type: float, shape: Some(shape) };
-        let r#type =
-            pb::TypeProto { value: Some(pb::type_proto::Value::TensorType(tensor)), ..Default::default() };
-        pb::ValueInfoProto { name: name.into(), r#type: Some(r#type), ..Default::default() }
-    };
-    let weights = |name: &str, rows: usize, columns: usize| pb::TensorProto {
-        name: name.into(),
-        dims: vec![rows as i64, columns as i64],
-        data_type: float,
-        float_data: (0..rows * columns).map(|i| (i % 7) as f32 * 0.1 - 0.3).collect(),
-        ..Default::default()
-    };
-    let node = |op_type: &str, input: &[&str], output: &str| pb::NodeProto {
-        op_type: op_type.into(),
-        name: output.into(),
-        input: input.iter().map(ToString::to_string).collect(),
-        output: vec![output.into()],
-        ..Default::default()
-    };
-    let graph = pb::GraphProto {
-        name: "two-layers".into(),
-        node: vec![
-            node("Flatten", &["x"], "flat"),
-            node("MatMul", &["flat", "a"], "hidden"),
-            node("Relu", &["hidden"], "positive"),
-            node("MatMul", &["positive", "b"], "y"),
-        ],
-        initializer: vec![weights("a", 64, hidden), weights("b", hidden, 3)],
-        input: vec![value("x", &[1, 1, 8, 8])],
-        output: vec![value("y", &[1, 3])],
-        ..Default::default()
-    };
-    pb::ModelProto {
-        ir_version: 8,
-        opset_import: vec![pb::OperatorSetIdProto { domain: String::new(), version: 17 }],
-        graph: Some(graph),
-        ..Default::default()
-    }
-    .encode_to_vec()
 }
 
 fn profile_of(platform: &Platform) -> Result<ProfileFile, ProfileError> {
@@ -172,11 +123,13 @@ fn another_device_is_refused_before_anything_runs() {
     other.identity.model_contains = Some("a device that nobody built".into());
     let mut visits = 0;
     // The model is no ONNX file: it is not even looked at.
-    let error = measure_here(&other, &[b"nothing"], Vec::new(), Seed(1), &mut |_, _| visits += 1)
-        .expect_err("refuses");
+    let error =
+        measure_on(&other, &[b"nothing"], [1, 8, 8], Seed(1), &mut |_, _| visits += 1).expect_err("refuses");
     assert!(error.is_device_missing(), "{error}");
     assert_eq!(visits, 0);
-    for part in ["model-contains `a device that nobody built` is asked, here is `", "run it on that device"] {
+    for part in
+        ["model-contains `a device that nobody built` is asked, here is `", "run elastic on that device"]
+    {
         assert!(error.to_string().contains(part), "{error}");
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use elastic_space::file;
-use elastic_space::platform::{Platform, Runtime};
+use elastic_space::platform::{Platform, Runtime, Transport};
 
 fn shipped() -> BTreeMap<String, Platform> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../platforms");
@@ -22,7 +22,7 @@ fn shipped() -> BTreeMap<String, Platform> {
 #[test]
 fn every_file_is_valid_and_says_whether_it_was_measured() {
     let platforms = shipped();
-    for name in ["host-1t", "host-2t", "host-tract", "jetson"] {
+    for name in ["android-phone", "host-1t", "host-2t", "host-tract", "jetson", "raspberry-pi-5"] {
         assert!(platforms.contains_key(name), "{name} is not in {:?}", platforms.keys());
     }
     for (name, platform) in &platforms {
@@ -41,11 +41,16 @@ fn what_runs_on_each_platform() {
         ("host-2t", "CPUExecutionProvider x2", None, Some(2)),
         ("host-tract", "tract x1", None, None),
         ("jetson", "CUDAExecutionProvider x1", Some("aarch64"), None),
+        ("raspberry-pi-5", "CPUExecutionProvider x4", Some("aarch64"), Some(4)),
+        ("android-phone", "CPUExecutionProvider x4", Some("aarch64"), None),
     ] {
         let platform = &platforms[name];
         assert_eq!(platform.runtime.label(), label, "{name}");
         assert_eq!(platform.identity.arch.as_deref(), arch, "{name}");
         assert_eq!(platform.identity.min_threads, min_threads, "{name}");
+        let reached =
+            matches!(platform.transport, Transport::Local) == platform.transport.command().is_none();
+        assert!(reached, "{name}: {:?}", platform.transport);
         if let Runtime::OnnxRuntime(settings) = &platform.runtime {
             assert!(!settings.spinning, "{name}: spinning threads disturb what is measured");
         }

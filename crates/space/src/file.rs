@@ -67,9 +67,12 @@ pub fn read(path: &Path) -> Result<Vec<u8>, ReadError> {
 /// [`ReadError`] with the path, and the line where the text does not fit.
 pub fn read_yaml<T: DeserializeOwned>(path: &Path) -> Result<T, ReadError> {
     let bytes = read(path)?;
-    let document = serde_yaml::Deserializer::from_slice(&bytes);
-    singleton_map_recursive::deserialize(document)
-        .map_err(|reason| ReadError::Yaml { path: path.to_owned(), reason })
+    let refuse = |reason| ReadError::Yaml { path: path.to_owned(), reason };
+    let value = singleton_map_recursive::deserialize(serde_yaml::Deserializer::from_slice(&bytes));
+    let value = value.map_err(refuse)?;
+    // A map in Rust takes the last of two equal keys without a word; a YAML mapping refuses them.
+    serde_yaml::from_slice::<serde_yaml::Value>(&bytes).map_err(refuse)?;
+    Ok(value)
 }
 
 /// Reads a JSON file.

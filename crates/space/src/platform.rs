@@ -1,5 +1,7 @@
 //! A target device, described in one YAML file; the file's stem is its name.
 
+use std::time::Duration;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -18,6 +20,9 @@ pub struct Platform {
     /// What the device must be; a mismatch is an error.
     #[serde(default)]
     pub identity: Identity,
+    /// How the device is reached; left out, it is the machine that `elastic` runs on.
+    #[serde(default)]
+    pub transport: Transport,
     /// What runs the model.
     pub runtime: Runtime,
     /// Inputs of one run.
@@ -42,6 +47,59 @@ pub struct Identity {
     /// The least number of processor threads.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub min_threads: Option<usize>,
+}
+
+/// How a device is reached. All but `local` start `elastic agent` on it, at the other end of a pipe.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Transport {
+    /// It is this machine.
+    #[default]
+    Local,
+    /// Through `ssh`, with the user's own settings and keys; it must not ask for a password.
+    Ssh(Ssh),
+    /// Through Android's `adb shell`.
+    Adb(Adb),
+    /// Through any command whose standard input and output reach an agent.
+    Exec(Exec),
+}
+
+/// A device that `ssh` reaches.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Ssh {
+    /// The host as `ssh` takes it: `pi@raspberrypi.local`, or a name in its settings.
+    pub host: String,
+    /// Further options of `ssh`, each as one word of the command.
+    #[serde(default)]
+    pub options: Vec<String>,
+    /// The program on the device.
+    pub program: String,
+    /// Seconds that the models may take to load, or one visit to run, before the device counts as hung.
+    pub timeout_s: u64,
+}
+
+/// A device that `adb` reaches.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Adb {
+    /// The device's serial number, where more than one is connected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serial: Option<String>,
+    /// The program on the device.
+    pub program: String,
+    /// Seconds that the models may take to load, or one visit to run, before the device counts as hung.
+    pub timeout_s: u64,
+}
+
+/// A device that a command reaches.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Exec {
+    /// The command and its arguments, for instance `[kubectl, exec, -i, POD, --, elastic, agent]`.
+    pub command: Vec<String>,
+    /// Seconds that the models may take to load, or one visit to run, before the device counts as hung.
+    pub timeout_s: u64,
 }
 
 /// What runs the model.
@@ -128,6 +186,22 @@ pub enum InvalidPlatform {
         /// The field's name in YAML.
         field: &'static str,
     },
+    /// A name or a command is empty.
+    #[error("{field} is empty: {remedy}")]
+    Empty {
+        /// The field's name in YAML.
+        field: &'static str,
+        /// What belongs there.
+        remedy: &'static str,
+    },
+    /// A host that `ssh` would take for an option.
+    #[error(
+        "transport.ssh.host is `{host}`: a host does not begin with a dash; options belong in transport.ssh.options"
+    )]
+    Host {
+        /// What was given.
+        host: String,
+    },
 }
 
 impl Platform {
@@ -155,7 +229,59 @@ impl Platform {
                 return Err(InvalidPlatform::Zero { field });
             }
         }
-        Ok(())
+        self.transport.validate()
+    }
+}
+
+impl Transport {
+    fn validate(&self) -> Result<(), InvalidPlatform> {
+        let (timeout, field) = match self {
+            Self::Local => return Ok(()),
+            Self::Ssh(ssh) => (ssh.timeout_s, "transport.ssh.timeout-s"),
+            Self::Adb(adb) => (adb.timeout_s, "transport.adb.timeout-s"),
+            Self::Exec(exec) => (exec.timeout_s, "transport.exec.timeout-s"),
+        };
+        if timeout == 0 {
+            return Err(InvalidPlatform::Zero { field });
+        }
+        let program = "name the program on the device, such as elastic or /usr/local/bin/elastic";
+        let (empty, field, remedy) = match self {
+            Self::Ssh(ssh) if ssh.host.starts_with('-') => {
+                return Err(InvalidPlatform::Host { host: ssh.host.clone() });
+            }
+            Self::Ssh(ssh) if ssh.host.is_empty() => (true, "transport.ssh.host", "name it as ssh takes it"),
+            Self::Ssh(ssh) => (ssh.program.is_empty(), "transport.ssh.program", program),
+            Self::Adb(adb) => (adb.program.is_empty(), "transport.adb.program", program),
+            Self::Exec(exec) => {
+                let empty = exec.command.first().is_none_or(String::is_empty);
+                (empty, "transport.exec.command", "list the program and its arguments")
+            }
+            Self::Local => return Ok(()),
+        };
+        if empty { Err(InvalidPlatform::Empty { field, remedy }) } else { Ok(()) }
+    }
+
+    /// The command that starts an agent, and how long the device may be silent; none where it is this machine.
+    pub fn command(&self) -> Option<(Vec<String>, Duration)> {
+        let words = |words: &[&str]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let (command, timeout) = match self {
+            Self::Local => return None,
+            Self::Ssh(ssh) => {
+                // No question that nobody answers, and no terminal.
+                let mut command = words(&["ssh", "-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=15"]);
+                command.extend(ssh.options.iter().cloned());
+                command.extend([ssh.host.clone(), format!("{} agent", ssh.program)]);
+                (command, ssh.timeout_s)
+            }
+            Self::Adb(adb) => {
+                let mut command = words(&["adb"]);
+                command.extend(adb.serial.iter().flat_map(|serial| ["-s".to_owned(), serial.clone()]));
+                command.extend([words(&["shell", "-T"]), vec![format!("{} agent", adb.program)]].concat());
+                (command, adb.timeout_s)
+            }
+            Self::Exec(exec) => (exec.command.clone(), exec.timeout_s),
+        };
+        Some((command, Duration::from_secs(timeout)))
     }
 }
 

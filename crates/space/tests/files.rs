@@ -201,3 +201,29 @@ fn names(folder: &Path) -> Vec<String> {
     names.sort();
     names
 }
+
+#[test]
+fn the_command_of_each_transport() {
+    for (transport, expected) in [
+        ("local", None),
+        (
+            "{ssh: {host: pi@board, options: [-p, \"22\"], program: /opt/elastic, timeout-s: 9}}",
+            Some("ssh|-T|-o|BatchMode=yes|-o|ConnectTimeout=15|-p|22|pi@board|/opt/elastic agent"),
+        ),
+        ("{adb: {program: /tmp/elastic, timeout-s: 9}}", Some("adb|shell|-T|/tmp/elastic agent")),
+        ("{adb: {serial: R5, program: e, timeout-s: 9}}", Some("adb|-s|R5|shell|-T|e agent")),
+        ("{exec: {command: [srun, elastic, agent], timeout-s: 9}}", Some("srun|elastic|agent")),
+    ] {
+        let text = PLATFORM.replace("\nruntime:", &format!("\ntransport: {transport}\nruntime:"));
+        let platform: Platform = parse(&text).unwrap_or_else(|error| panic!("{transport}: {error}"));
+        assert_eq!(platform.validate(), Ok(()), "{transport}");
+        let command = platform.transport.command();
+        let words = command.as_ref().map(|(words, _)| words.join("|"));
+        assert_eq!(words.as_deref(), expected, "{transport}");
+        assert!(command.is_none_or(|(_, timeout)| timeout.as_secs() == 9), "{transport}");
+        assert_eq!(round_trip(&platform), [platform.clone(), platform], "{transport}");
+    }
+    // Without a word about it, it is this machine.
+    let platform: Platform = parse(PLATFORM).expect("a platform");
+    assert_eq!(platform.transport.command(), None);
+}

@@ -1,9 +1,11 @@
 //! One file a subcommand.
 
+mod agent;
 mod data;
 mod doctor;
 mod export;
 mod inspect;
+mod platform;
 mod profile;
 mod report;
 mod runtime;
@@ -27,6 +29,9 @@ pub(crate) enum Command {
     Profile(profile::Profile),
     Export(export::Export),
     Verify(verify::Verify),
+    #[command(subcommand)]
+    Platform(platform::Platform),
+    Agent(agent::Agent),
     Doctor(doctor::Doctor),
     #[command(subcommand)]
     Runtime(runtime::Runtime),
@@ -45,6 +50,8 @@ impl Command {
             Self::Profile(command) => command.run(reporter, format)?,
             Self::Export(command) => command.run(reporter, format)?,
             Self::Verify(command) => command.run(reporter, format)?,
+            Self::Platform(command) => command.run(format)?,
+            Self::Agent(command) => return command.run(),
             Self::Doctor(command) => command.run(format)?,
             Self::Runtime(command) => command.run(reporter)?,
             Self::Data(command) => command.run(reporter)?,

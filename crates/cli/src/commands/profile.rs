@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::bail;
 use clap::Args;
 use elastic_exporter::{Batch, GraphOptions, build};
-use elastic_profiler::{Candidate, ProfileFile, ProfileRequest, check_identity, profile};
+use elastic_profiler::{Candidate, ProfileFile, ProfileRequest, check_device, profile};
 use elastic_space::budget::Quantity;
 use elastic_space::random::Purpose;
 use elastic_space::{Seed, Subnet, file};
@@ -17,8 +17,8 @@ use crate::table::{self, Format};
 
 /// Measure subnets on a device and fit its latency model.
 ///
-/// The platform file describes the device; this machine must be it, else nothing is measured (exit
-/// code 4). Subnets and a fixed reference, the largest, are measured interleaved in one process, in a
+/// The platform file describes the device and how it is reached. If the device is another one, or cannot be reached,
+/// nothing is measured (exit code 4). Subnets and a fixed reference, the largest, are measured interleaved in one process, in a
 /// new random order every round, and every sample is kept. Written: profiles/PLATFORM.json.
 #[derive(Debug, Args)]
 pub(crate) struct Profile {
@@ -42,9 +42,8 @@ pub(crate) struct Profile {
 impl Profile {
     pub(crate) fn run(self, reporter: &Reporter, format: Format) -> anyhow::Result<()> {
         let NamedPlatform { name, platform } = platforms::read(&self.platform)?;
-        // Before anything is built: the wrong machine is told at once.
-        check_identity(&platform)?;
-        elastic_runtime::check(&platform.runtime)?;
+        // Before anything is built: the wrong device is told at once.
+        check_device(&platform)?;
         let mut run = Run::open(self.run.as_deref())?;
         if run.model.space.needs_calibration() {
             run = run.with_images(reporter)?.0;

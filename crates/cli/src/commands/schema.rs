@@ -1,9 +1,10 @@
 //! `elastic schema`
 
 use clap::{Args, ValueEnum};
+use elastic_profiler::agent::protocol::{Reply, Request};
 use elastic_space::Platform;
 use elastic_trainer::Model;
-use schemars::schema_for;
+use schemars::{JsonSchema, schema_for};
 
 use crate::table;
 
@@ -20,6 +21,19 @@ enum Kind {
     Model,
     /// platforms/*.yaml
     Platform,
+    /// The lines between `elastic profile` and `elastic agent`.
+    Agent,
+}
+
+/// A line of the protocol `elastic.agent/v1`.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+#[expect(dead_code, reason = "only its schema is used")]
+enum Line {
+    /// What a client asks of an agent.
+    Request(Request),
+    /// What an agent says.
+    Reply(Reply),
 }
 
 impl Schema {
@@ -27,6 +41,7 @@ impl Schema {
         table::print_json(&match self.kind {
             Kind::Model => schema_for!(Model),
             Kind::Platform => schema_for!(Platform),
+            Kind::Agent => schema_for!(Line),
         })
     }
 }

@@ -83,6 +83,15 @@ pub enum ModelError {
         /// The name.
         name: String,
     },
+    /// A name that would lead into another folder.
+    #[error(
+        "subnets.{name}: a name is not empty, does not begin with a dot and has no `/` and no `\\`: it becomes a part of \
+         files' names"
+    )]
+    Name {
+        /// The name.
+        name: String,
+    },
     /// The weights to begin with are described wrongly.
     #[error(transparent)]
     Init(#[from] InitError),
@@ -146,6 +155,9 @@ impl Model {
         for (name, subnet) in &self.subnets {
             if ["largest", "smallest"].contains(&name.as_str()) {
                 return Err(ModelError::TakenName { name: name.clone() });
+            }
+            if name.is_empty() || name.starts_with('.') || name.contains(['/', '\\']) {
+                return Err(ModelError::Name { name: name.clone() });
             }
             self.space.encode(subnet).map_err(|source| ModelError::Subnet { name: name.clone(), source })?;
         }

@@ -38,6 +38,19 @@ pub enum TrainError {
         /// The part that differs.
         difference: &'static str,
     },
+    /// The checkpoint is in a stage that the scheme does not have.
+    #[error(
+        "read {}: it is in stage {stage}, but the scheme has {stages} (counted from 0): the file was changed; begin the run anew with another --out",
+        checkpoint.display()
+    )]
+    NoSuchStage {
+        /// The file.
+        checkpoint: PathBuf,
+        /// What the file says.
+        stage: usize,
+        /// How many the scheme has.
+        stages: usize,
+    },
     /// A loss is no number.
     #[error(
         "step {step}: {source}; lower the learning-rate or set clip-gradient-norm (the last checkpoint is kept)"

@@ -210,6 +210,11 @@ fn resume(
     ];
     match parts.into_iter().find(|(_, same)| !same) {
         Some((difference, _)) => Err(TrainError::Changed { folder: folder.0.clone(), difference }),
+        None if state.progress.stage >= stages.len() => Err(TrainError::NoSuchStage {
+            checkpoint: folder.checkpoint(),
+            stage: state.progress.stage,
+            stages: stages.len(),
+        }),
         None => Ok(state),
     }
 }

@@ -182,6 +182,12 @@ fn runs_that_may_not_begin_or_go_on() {
         assert!(error.contains(&folder.0.display().to_string()), "{part}: {error}");
     }
     assert!(bytes(&folder.checkpoint()) == state, "refusals change nothing");
+    let mut tampered =
+        checkpoint::load_state(&folder.checkpoint(), &elastic_trainer::Device::flex()).expect("a checkpoint");
+    tampered.progress.stage = 1;
+    checkpoint::save_state(&folder.checkpoint(), &tampered).expect("a checkpoint");
+    let error = run(&model, &folder, Start::Resume, |_, _| ()).expect_err("no such stage").to_string();
+    assert!(error.contains("it is in stage 1, but the scheme has 1 (counted from 0)"), "{error}");
     let mut large = model.clone();
     large.training.batch_size = 18;
     let (_temporary, folder) = self::folder();

@@ -1,0 +1,161 @@
+//! The messages between a client and an agent, version 1.
+//!
+//! Both directions carry one JSON value a line, in UTF-8, at most [`MAX_LINE`] bytes long. The agent speaks first
+//! ([`Reply::Hello`]); afterwards it answers. Only while it measures does it speak unasked.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use elastic_space::Platform;
+
+use crate::environment::Environment;
+use crate::identity::Host;
+use crate::measure::Visit;
+
+/// The name and version of the protocol; client and agent must have the same.
+pub const PROTOCOL: &str = "elastic.agent/v1";
+
+/// The longest line in bytes, with its end.
+pub const MAX_LINE: usize = 8 << 20;
+
+/// Bytes of a model in one [`Request::Put`].
+pub const CHUNK: usize = 1 << 20;
+
+/// The most models of one [`Request::Measure`].
+pub const MAX_MODELS: usize = 4096;
+
+/// What a client asks of an agent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case", deny_unknown_fields)]
+pub enum Request {
+    /// Is this the platform's device, and does its runtime start? Answer: [`Reply::Ready`].
+    Check {
+        /// The platform.
+        platform: Box<Platform>,
+    },
+    /// Which of these models are missing? Answer: [`Reply::Missing`].
+    Have {
+        /// SHA-256 of each, in lowercase hexadecimal.
+        sha256: Vec<String>,
+    },
+    /// A part of a model; the parts come in their order. Answer: [`Reply::Stored`].
+    Put {
+        /// SHA-256 of the whole.
+        sha256: String,
+        /// Bytes of the whole.
+        bytes: u64,
+        /// Where this part begins.
+        offset: u64,
+        /// The part in base64.
+        data: String,
+    },
+    /// Measure models that are there. Answer: [`Reply::Opened`], a [`Reply::Round`] for each round that is left, and
+    /// [`Reply::Done`].
+    Measure(Box<MeasureRequest>),
+}
+
+/// What is to be measured.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct MeasureRequest {
+    /// The platform.
+    pub platform: Platform,
+    /// SHA-256 of each model; the first is the reference.
+    pub models: Vec<String>,
+    /// Channels, height and width of one input.
+    pub input: [usize; 3],
+    /// The seed of inputs and order.
+    pub seed: u64,
+    /// The round to begin with, from 0.
+    pub first_round: usize,
+    /// Seconds that the models may take to load, or one visit to run; then the agent answers
+    /// [`FailureKind::Timeout`] and ends.
+    pub timeout_s: u64,
+}
+
+/// What an agent says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case", deny_unknown_fields)]
+pub enum Reply {
+    /// Who speaks; the first line.
+    Hello {
+        /// [`PROTOCOL`]
+        protocol: String,
+        /// The version of elastic.
+        elastic_version: String,
+        /// The device.
+        host: Host,
+    },
+    /// The device is the platform's.
+    Ready {
+        /// Name and version of what will run the models.
+        runtime_version: String,
+    },
+    /// The models that must be sent.
+    Missing {
+        /// SHA-256 of each.
+        sha256: Vec<String>,
+    },
+    /// A part of a model has arrived.
+    Stored {
+        /// SHA-256 of the whole.
+        sha256: String,
+        /// Bytes that are there.
+        bytes: u64,
+    },
+    /// All models are loaded and have run once.
+    Opened {
+        /// The circumstances.
+        environment: Box<Environment>,
+        /// Of each model: microseconds to load it, and of its first run.
+        startups_us: Vec<[f64; 2]>,
+    },
+    /// How far the measurement is.
+    Progress {
+        /// Visits that are done, counted from round 0.
+        done: usize,
+        /// Visits in all.
+        total: usize,
+    },
+    /// A round is done.
+    Round {
+        /// Its number, from 0.
+        round: usize,
+        /// One visit of each model, in the order of the request.
+        visits: Vec<Visit>,
+    },
+    /// All rounds are done.
+    Done {
+        /// The device's load, averaged over a minute, after the last run.
+        load_after: Option<f64>,
+    },
+    /// The agent is there and still busy; sent where nothing else is.
+    Alive,
+    /// A request was not carried out.
+    Failed {
+        /// What kind of failure it is.
+        kind: FailureKind,
+        /// The reason, for people.
+        message: String,
+    },
+}
+
+/// Why a request was not carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum FailureKind {
+    /// The agent's machine is another device.
+    Identity,
+    /// The runtime or its execution provider is missing.
+    Runtime,
+    /// A model cannot be loaded, or its first run failed.
+    Model,
+    /// A run failed.
+    Run,
+    /// Nothing happened for longer than the request allows; the agent ends.
+    Timeout,
+    /// A model cannot be stored, or is damaged.
+    Storage,
+    /// The request cannot be understood, or does not fit what was said before.
+    Request,
+}
