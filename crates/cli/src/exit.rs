@@ -3,6 +3,8 @@
 use std::process::ExitCode;
 
 use elastic_exporter::search::SearchError;
+use elastic_profiler::agent::RemoteError;
+use elastic_profiler::agent::protocol::FailureKind;
 use elastic_profiler::{IdentityMismatch, NotMeasured, ProfileError};
 use elastic_runtime::{LibraryError, OpenError};
 use thiserror::Error;
@@ -12,6 +14,7 @@ const INFEASIBLE_BUDGET: u8 = 3;
 const NOT_THE_PLATFORM: u8 = 4;
 const VERIFICATION_FAILED: u8 = 5;
 const LIBRARY_MISSING: u8 = 6;
+const OTHER_PROVIDER: u8 = 7;
 
 /// A model that does not compute what its supernet computes.
 #[derive(Debug, Error)]
@@ -100,6 +103,10 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
 fn measure_code(error: &NotMeasured) -> Option<u8> {
     match error {
         NotMeasured::Runtime(error) => open_code(error),
+        NotMeasured::OtherProvider { .. }
+        | NotMeasured::Remote(RemoteError::Refused { kind: FailureKind::Provider, .. }) => {
+            Some(OTHER_PROVIDER)
+        }
         error => error.is_device_missing().then_some(NOT_THE_PLATFORM),
     }
 }

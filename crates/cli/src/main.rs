@@ -32,7 +32,8 @@ const GLOBAL: &str = "Global options";
 ///   elastic export --budget 2gflops --budget 1ms --platform host-1t
 ///
 /// Exit codes: 0 success, 1 failure, 2 wrong usage, 3 no subnet meets the budget, 4 the device is
-/// not the platform or cannot be reached, 5 a model failed its verification, 6 a runtime library is missing, 130 stopped by
+/// not the platform or cannot be reached, 5 a model failed its verification, 6 a runtime library is missing, 7 a part of a
+/// model ran on another execution provider, 130 stopped by
 /// Ctrl-C.
 #[derive(Debug, Parser)]
 #[command(name = "elastic", version, max_term_width = 100, verbatim_doc_comment)]

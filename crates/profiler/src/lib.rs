@@ -24,5 +24,5 @@ pub use measure::{
 pub use model::{CvError, FitError, LatencyModel};
 pub use profile::{
     Measured, MeasuredSubnet, NotMeasured, ProfileError, ProfileFile, ProfileRequest, ReadProfileError,
-    check_device, measure_on, profile,
+    SubnetNodes, Task, check_device, measure_on, profile,
 };

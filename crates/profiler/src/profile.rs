@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use elastic_runtime::OpenError;
+use elastic_runtime::{NodeTime, NodesError, OpenError, node_times};
 use elastic_space::file::{self, ReadError, WriteError};
 use elastic_space::platform::{Platform, Runtime, Transport};
 use elastic_space::{SearchSpace, Seed, Subnet};
@@ -16,6 +16,9 @@ use crate::identity::{Host, IdentityMismatch, check_identity};
 use crate::local::{LocalDevice, OpenDeviceError, Startup, random_inputs};
 use crate::measure::{Candidate, MeasureError, Measurement, drift_percent, measure, microseconds};
 use crate::model::{FitError, LatencyModel};
+
+/// Runs in which nodes are timed one by one.
+const NODE_RUNS: usize = 20;
 
 /// The only value of `schema` in a profile.
 pub const SCHEMA: &str = "elastic.profile/v1";
@@ -44,6 +47,9 @@ pub struct ProfileFile {
     pub drift_percent: f64,
     /// The measured subnets.
     pub measurements: Vec<MeasuredSubnet>,
+    /// The nodes of the largest and of the smallest subnet, where the runtime times them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<SubnetNodes>,
     /// The model that was fitted to them.
     pub latency_model: LatencyModel,
 }
@@ -60,6 +66,16 @@ pub struct MeasuredSubnet {
     pub first_run_us: f64,
     /// Its steady latency.
     pub latency: Measurement,
+}
+
+/// The nodes of one subnet, timed one by one in runs of their own.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SubnetNodes {
+    /// The subnet.
+    pub subnet: Subnet,
+    /// Its nodes, in the order in which they run.
+    pub nodes: Vec<NodeTime>,
 }
 
 /// What a profile is made of.
@@ -88,6 +104,21 @@ pub struct Measured {
     pub startups: Vec<Startup>,
     /// The latency of each model; the first is the reference.
     pub measurements: Vec<Measurement>,
+    /// The nodes of each model of [`Task::nodes_of`]; none where the runtime does not time them.
+    pub nodes: Vec<Vec<NodeTime>>,
+}
+
+/// Models to measure.
+#[derive(Debug, Clone, Copy)]
+pub struct Task<'a> {
+    /// The ONNX files; the first is the reference.
+    pub models: &'a [&'a [u8]],
+    /// Channels, height and width of one input, which is random.
+    pub input: [usize; 3],
+    /// The seed of inputs and order.
+    pub seed: Seed,
+    /// The models, by their place in `models`, whose nodes are timed one by one after the rounds.
+    pub nodes_of: &'a [usize],
 }
 
 /// Why models were not measured.
@@ -105,6 +136,24 @@ pub enum NotMeasured {
     /// A run failed.
     #[error(transparent)]
     Measure(#[from] MeasureError),
+    /// The nodes of a model were not timed.
+    #[error(transparent)]
+    Nodes(#[from] NodesError),
+    /// A part of a model ran elsewhere.
+    #[error(
+        "node `{node}` ({operator}) ran on {found}, the platform asks for {asked}: its latency would be another device's; \
+         name the provider that runs all of the model, or export another form of it"
+    )]
+    OtherProvider {
+        /// The node.
+        node: String,
+        /// Its operator.
+        operator: String,
+        /// What ran it.
+        found: String,
+        /// What the platform names.
+        asked: &'static str,
+    },
     /// A remote device did not measure.
     #[error(transparent)]
     Remote(#[from] RemoteError),
@@ -150,7 +199,7 @@ impl NotMeasured {
                 matches!(kind, FailureKind::Identity | FailureKind::Runtime)
             }
             Self::Remote(_) => true,
-            Self::Open(_) | Self::Measure(_) => false,
+            Self::Open(_) | Self::Measure(_) | Self::Nodes(_) | Self::OtherProvider { .. } => false,
         }
     }
 }
@@ -180,26 +229,26 @@ impl ProfileFile {
     }
 }
 
-/// Measures models on the device that a platform describes, interleaved; the first is the reference. Each runs on
-/// random inputs of `input` = channels, height and width. `progress` hears how many of how many visits are done.
+/// Measures models on the device that a platform describes, interleaved. `progress` hears how many of how many visits
+/// are done.
 ///
 /// # Errors
 ///
 /// [`NotMeasured`]; if the device is not the one that `platform` describes, nothing was run.
 pub fn measure_on(
     platform: &Platform,
-    models: &[&[u8]],
-    input: [usize; 3],
-    seed: Seed,
+    task: &Task<'_>,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Measured, NotMeasured> {
     if platform.transport != Transport::Local {
-        return Ok(measure_remote(platform, models, input, seed, progress)?);
+        return Ok(measure_remote(platform, task, progress)?);
     }
-    let (mut environment, mut device) = open_here(platform, models, input, seed)?;
-    let measurements = measure(&mut device, models.len(), &platform.measure, seed, progress)?;
+    let (mut environment, mut device) = open_here(platform, task)?;
+    let measurements = measure(&mut device, task.models.len(), &platform.measure, task.seed, progress)?;
+    let nodes = task.nodes_of.iter().map(|&model| nodes_here(platform, task, model));
+    let nodes = nodes.collect::<Result<_, _>>()?;
     environment.finish();
-    Ok(Measured { environment, startups: device.startups().to_vec(), measurements })
+    Ok(Measured { environment, startups: device.startups().to_vec(), measurements, nodes })
 }
 
 /// Checks that the device is the one that the platform describes and that its runtime starts; returns who it is, and the
@@ -226,9 +275,7 @@ pub(crate) fn check_here(platform: &Platform) -> Result<String, NotMeasured> {
 /// Every model loaded on this machine, however the platform says that it is reached.
 pub(crate) fn open_here(
     platform: &Platform,
-    models: &[&[u8]],
-    input: [usize; 3],
-    seed: Seed,
+    task: &Task<'_>,
 ) -> Result<(Environment, LocalDevice), NotMeasured> {
     let version = check_here(platform)?;
     let library = match platform.runtime {
@@ -236,8 +283,29 @@ pub(crate) fn open_here(
         Runtime::Tract(_) => None,
     };
     let environment = Environment::capture(platform, version, library);
-    let device = LocalDevice::open(platform, models, random_inputs(platform.batch, input, seed))?;
-    Ok((environment, device))
+    let inputs = random_inputs(platform.batch, task.input, task.seed);
+    Ok((environment, LocalDevice::open(platform, task.models, inputs)?))
+}
+
+/// The nodes of one model of a task, timed on this machine, all on the provider that the platform names.
+pub(crate) fn nodes_here(
+    platform: &Platform,
+    task: &Task<'_>,
+    model: usize,
+) -> Result<Vec<NodeTime>, NotMeasured> {
+    let Runtime::OnnxRuntime(settings) = &platform.runtime else { return Ok(Vec::new()) };
+    let inputs = random_inputs(platform.batch, task.input, task.seed);
+    let nodes = node_times(settings, task.models[model], &inputs, NODE_RUNS)?;
+    let asked = settings.provider.onnx_name();
+    match nodes.iter().find(|node| node.provider != asked) {
+        Some(NodeTime { name, operator, provider, .. }) => Err(NotMeasured::OtherProvider {
+            node: name.clone(),
+            operator: operator.clone(),
+            found: provider.clone(),
+            asked,
+        }),
+        None => Ok(nodes),
+    }
 }
 
 /// Measures every candidate on the platform's device and fits the latency model. `progress` hears how many of
@@ -251,11 +319,20 @@ pub fn profile(
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<ProfileFile, ProfileError> {
     let models: Vec<&[u8]> = request.candidates.iter().map(|candidate| &candidate.model[..]).collect();
-    let measured = measure_on(request.platform, &models, request.space.input(), request.seed, progress)?;
-    assemble(request, measured)
+    let (largest, smallest) = (request.space.largest(), request.space.smallest());
+    let is_end = |&index: &usize| [&largest, &smallest].contains(&&request.candidates[index].subnet);
+    let ends: Vec<usize> = (0..models.len()).filter(is_end).collect();
+    let (input, seed) = (request.space.input(), request.seed);
+    let task = Task { models: &models, input, seed, nodes_of: &ends };
+    let measured = measure_on(request.platform, &task, progress)?;
+    assemble(request, measured, &ends)
 }
 
-fn assemble(request: &ProfileRequest<'_>, measured: Measured) -> Result<ProfileFile, ProfileError> {
+fn assemble(
+    request: &ProfileRequest<'_>,
+    measured: Measured,
+    ends: &[usize],
+) -> Result<ProfileFile, ProfileError> {
     let (Some(reference), Some(first)) = (request.candidates.first(), measured.measurements.first()) else {
         return Err(ProfileError::NoCandidates);
     };
@@ -276,6 +353,11 @@ fn assemble(request: &ProfileRequest<'_>, measured: Measured) -> Result<ProfileF
             latency,
         })
         .collect();
+    let nodes = ends
+        .iter()
+        .zip(measured.nodes)
+        .map(|(&index, nodes)| SubnetNodes { subnet: request.candidates[index].subnet.clone(), nodes });
+    let nodes = nodes.filter(|timed| !timed.nodes.is_empty()).collect();
     Ok(ProfileFile {
         schema: SCHEMA.to_owned(),
         name: request.name.to_owned(),
@@ -287,6 +369,7 @@ fn assemble(request: &ProfileRequest<'_>, measured: Measured) -> Result<ProfileF
         reference: reference.subnet.clone(),
         drift_percent,
         measurements,
+        nodes,
         latency_model,
     })
 }

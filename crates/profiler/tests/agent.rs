@@ -90,7 +90,7 @@ fn platform() -> Platform {
 
 fn measure(models: &[String], first_round: usize) -> Value {
     json!({"measure": {
-        "platform": platform(), "models": models, "input": [1, 8, 8], "seed": 3, "first-round": first_round,
+        "platform": platform(), "models": models, "input": [1, 8, 8], "seed": 3, "nodes-of": [0], "first-round": first_round,
         "timeout-s": 60,
     }})
 }
@@ -125,6 +125,7 @@ fn models_go_up_once_and_rounds_come_back() {
                 }
                 Reply::Progress { done, total } => assert!(done <= total && total == 10, "{done} {total}"),
                 Reply::Alive => {}
+                Reply::Nodes { model: 0, nodes } => assert_eq!(nodes, [], "tract times none"),
                 Reply::Done { .. } => break,
                 other => panic!("{other:?}"),
             }
@@ -169,6 +170,7 @@ fn what_an_agent_refuses() {
         (measure(&["../x".into()], 0), FailureKind::Storage, "no SHA-256"),
         (measure(from_ref(&absent), 0), FailureKind::Storage, "send the model again"),
         (measure(from_ref(&damaged), 0), FailureKind::Model, "candidate 0: load the model in tract"),
+        (with("nodes-of", json!([1])), FailureKind::Request, "the nodes of model 1: there are 1"),
         (with("timeout-s", 0.into()), FailureKind::Request, "timeout-s is 0"),
         (with("input", json!([3, 8, 8])), FailureKind::Model, "candidate 0, first run"),
     ] {

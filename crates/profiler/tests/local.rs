@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use elastic_profiler::{
     Candidate, Device, LocalDevice, MeasuredSubnet, NotMeasured, OpenDeviceError, ProfileError, ProfileFile,
-    ProfileRequest, ReadProfileError, measure_on, profile, random_inputs,
+    ProfileRequest, ReadProfileError, Task, measure_on, profile, random_inputs,
 };
 use elastic_runtime::OpenError;
 use elastic_space::choices::{DepthChoices, DropPolicy, Granularity, WidthChoices};
@@ -102,6 +102,12 @@ fn profiles_of_this_machine_are_whole_and_survive_their_file() {
             assert_eq!(latency.wall_per_cpu.is_some(), cpu_time_known, "{context}");
         }
         assert_eq!(made.measurements[0].latency.ratio_to_reference, 1.0, "{file_name}");
+        let timed: Vec<_> = made.nodes.iter().map(|timed| &timed.subnet).collect();
+        let ends = [&space.largest(), &space.smallest()];
+        assert_eq!(timed, if provider == "tract" { &[][..] } else { &ends }, "{file_name}");
+        for node in made.nodes.iter().flat_map(|timed| &timed.nodes) {
+            assert_eq!(node.provider, provider, "{file_name}: {node:?}");
+        }
         assert_eq!((made.latency_model.rows, made.latency_model.cv.folds), (3, 3), "{file_name}");
         assert_eq!(made.latency_model.feature_names, space.feature_names(), "{file_name}");
         assert_eq!(
@@ -123,8 +129,8 @@ fn another_device_is_refused_before_anything_runs() {
     other.identity.model_contains = Some("a device that nobody built".into());
     let mut visits = 0;
     // The model is no ONNX file: it is not even looked at.
-    let error =
-        measure_on(&other, &[b"nothing"], [1, 8, 8], Seed(1), &mut |_, _| visits += 1).expect_err("refuses");
+    let task = Task { models: &[b"nothing"], input: [1, 8, 8], seed: Seed(1), nodes_of: &[] };
+    let error = measure_on(&other, &task, &mut |_, _| visits += 1).expect_err("refuses");
     assert!(error.is_device_missing(), "{error}");
     assert_eq!(visits, 0);
     for part in

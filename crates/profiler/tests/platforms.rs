@@ -22,7 +22,8 @@ fn shipped() -> BTreeMap<String, Platform> {
 #[test]
 fn every_file_is_valid_and_says_whether_it_was_measured() {
     let platforms = shipped();
-    for name in ["android-phone", "host-1t", "host-2t", "host-tract", "jetson", "raspberry-pi-5"] {
+    for name in ["android-phone", "host-1t", "host-2t", "host-tract", "jetson", "openvino", "raspberry-pi-5"]
+    {
         assert!(platforms.contains_key(name), "{name} is not in {:?}", platforms.keys());
     }
     for (name, platform) in &platforms {
@@ -41,6 +42,7 @@ fn what_runs_on_each_platform() {
         ("host-2t", "CPUExecutionProvider x2", None, Some(2)),
         ("host-tract", "tract x1", None, None),
         ("jetson", "CUDAExecutionProvider x1", Some("aarch64"), None),
+        ("openvino", "OpenVINOExecutionProvider x1", None, None),
         ("raspberry-pi-5", "CPUExecutionProvider x4", Some("aarch64"), Some(4)),
         ("android-phone", "CPUExecutionProvider x4", Some("aarch64"), None),
     ] {

@@ -8,6 +8,7 @@ pub mod environment;
 pub mod initializers;
 pub mod install;
 pub mod library;
+pub mod nodes;
 pub mod session;
 
 mod archive;
@@ -20,4 +21,5 @@ mod version;
 
 pub use environment::Environment;
 pub use library::{Library, LibraryError};
+pub use nodes::{NodeTime, NodesError, node_times};
 pub use session::{Input, OpenError, RunError, Session, check, open, runtime_version};

@@ -1,5 +1,7 @@
 //! Runs a model through the ONNX Runtime library.
 
+use std::path::Path;
+
 use elastic_space::Array;
 use elastic_space::platform::{OnnxRuntime, Optimization, Provider};
 use ort::ep;
@@ -21,8 +23,25 @@ pub(crate) struct OnnxSession {
 impl OnnxSession {
     /// Loads a model so that every node runs on the provider that `settings` name.
     pub(crate) fn open(settings: &OnnxRuntime, model: &[u8]) -> Result<Self, OpenError> {
-        let provider = settings.provider;
-        let session = builder(settings)?
+        Self::commit(builder(settings)?, settings.provider, model)
+    }
+
+    /// [`Self::open`], and every run goes into a profile until [`Self::end_profile`].
+    pub(crate) fn profiled(settings: &OnnxRuntime, model: &[u8], prefix: &Path) -> Result<Self, OpenError> {
+        let refused = |error: ort::Error<SessionBuilder>| OpenError::Setting {
+            setting: "a profile",
+            reason: error.to_string(),
+        };
+        Self::commit(builder(settings)?.with_profiling(prefix).map_err(refused)?, settings.provider, model)
+    }
+
+    /// Writes the profile; gives its path.
+    pub(crate) fn end_profile(&mut self) -> Result<String, String> {
+        self.session.end_profiling().map_err(|error| error.to_string())
+    }
+
+    fn commit(mut builder: SessionBuilder, provider: Provider, model: &[u8]) -> Result<Self, OpenError> {
+        let session = builder
             .commit_from_memory(model)
             .map_err(|error| OpenError::Model { runtime: name(provider), reason: error.to_string() })?;
         let inputs = session.inputs().iter().map(declared).collect::<Result<_, _>>()?;

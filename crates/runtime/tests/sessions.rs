@@ -4,7 +4,7 @@ mod common;
 
 use common::{Dim, array, constant, dense, encode, node, real_library, runtimes, settings, value};
 use elastic_runtime::library::{self, Library, LibraryError};
-use elastic_runtime::{OpenError, RunError, check, open, runtime_version};
+use elastic_runtime::{OpenError, RunError, check, node_times, open, runtime_version};
 use elastic_space::Array;
 use elastic_space::platform::{OnnxRuntime, Optimization, Provider, Runtime};
 use tract_onnx::pb::AttributeProto;
@@ -259,4 +259,21 @@ fn what_tract_does_not_know_is_an_error_and_not_a_panic() {
     assert_eq!(outputs.expect("it runs")[0].shape, [1, 3, 4]);
     let error = open(&tract, &model).err().expect("tract does not know it");
     assert!(matches!(error, OpenError::Model { .. }), "{error}");
+}
+
+#[test]
+fn nodes_are_timed_on_the_provider_that_runs_them() {
+    real_library();
+    let (x, _) = rows(2);
+    let settings = OnnxRuntime { optimization: Optimization::None, ..settings() };
+    let model = dense(Dim::Fixed(2));
+    let nodes = node_times(&settings, &model, std::slice::from_ref(&x), 9).expect("times");
+    let operators: Vec<&str> = nodes.iter().map(|node| node.operator.as_str()).collect();
+    assert_eq!(operators, ["MatMul", "Add", "Relu"], "{nodes:?}");
+    for node in &nodes {
+        assert_eq!(node.provider, Provider::Cpu.onnx_name(), "{node:?}");
+        assert!(node.median_us >= 0.0, "{node:?}");
+    }
+    let error = node_times(&settings, &model, &[], 1).expect_err("no input").to_string();
+    assert!(error.contains("takes 1 inputs, 0 were given"), "{error}");
 }

@@ -1,11 +1,12 @@
 //! `elastic profile`
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use clap::Args;
 use elastic_exporter::{Batch, GraphOptions, build};
-use elastic_profiler::{Candidate, ProfileFile, ProfileRequest, check_device, profile};
+use elastic_profiler::{Candidate, ProfileFile, ProfileRequest, SubnetNodes, check_device, profile};
 use elastic_space::budget::Quantity;
 use elastic_space::random::Purpose;
 use elastic_space::{Seed, Subnet, file};
@@ -34,6 +35,9 @@ pub(crate) struct Profile {
     /// Seed of the subnets and of the order of measuring [default: the run's].
     #[arg(long)]
     seed: Option<u64>,
+    /// Also print where the time of the largest and of the smallest subnet goes, operator by operator.
+    #[arg(long)]
+    operators: bool,
     /// File to write [default: profiles/PLATFORM.json].
     #[arg(long)]
     out: Option<PathBuf>,
@@ -78,6 +82,9 @@ impl Profile {
         match format {
             Format::Json => table::print_json(&profile.latency_model),
             Format::Table => {
+                if self.operators {
+                    print_operators(&profile);
+                }
                 print(&profile, &path);
                 Ok(())
             }
@@ -117,6 +124,37 @@ fn warn(profile: &ProfileFile, reporter: &Reporter) {
             "{contended} of {} subnets were measured while other work used the processor: stop it and profile again",
             profile.measurements.len()
         ));
+    }
+}
+
+/// The time of each operator in one run; of all nodes that run it together.
+fn print_operators(profile: &ProfileFile) {
+    for SubnetNodes { subnet, nodes } in &profile.nodes {
+        let mut operators: BTreeMap<&str, (usize, f64)> = BTreeMap::new();
+        for node in nodes {
+            let (count, us) = operators.entry(&node.operator).or_default();
+            (*count, *us) = (*count + 1, *us + node.median_us);
+        }
+        let total: f64 = operators.values().map(|(_, us)| us).sum();
+        let mut operators: Vec<_> = operators.into_iter().collect();
+        operators.sort_by(|(_, (_, a)), (_, (_, b))| b.total_cmp(a));
+        let row = |(operator, (count, us)): (&str, (usize, f64))| {
+            vec![
+                operator.to_owned(),
+                count.to_string(),
+                format!("{us:.0}"),
+                format!("{:.1} %", 100.0 * us / total),
+            ]
+        };
+        println!("{subnet}: {} nodes on {}", nodes.len(), profile.environment.provider);
+        table::print(
+            &["operator", "nodes", "us", "share"],
+            &operators.into_iter().map(row).collect::<Vec<_>>(),
+        );
+        println!("Timed in runs of their own, which are slower; whole microseconds.\n");
+    }
+    if profile.nodes.is_empty() {
+        println!("This runtime does not time operators.\n");
     }
 }
 

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use elastic_space::{Platform, Seed, file};
+use elastic_runtime::NodeTime;
+use elastic_space::{Platform, file};
 use thiserror::Error;
 
 use super::protocol::{CHUNK, FailureKind, MAX_LINE, MeasureRequest, PROTOCOL, Reply, Request};
@@ -16,7 +17,7 @@ use crate::environment::Environment;
 use crate::identity::Host;
 use crate::local::Startup;
 use crate::measure::{Visit, rounds, summarise};
-use crate::profile::Measured;
+use crate::profile::{Measured, Task};
 
 /// How long a link may be silent, and how long it may take to come up.
 const SILENCE: Duration = Duration::from_secs(45);
@@ -111,19 +112,16 @@ pub fn check_remote(platform: &Platform) -> Result<(Host, String), RemoteError> 
 /// If the platform is this machine.
 pub fn measure_remote(
     platform: &Platform,
-    models: &[&[u8]],
-    input: [usize; 3],
-    seed: Seed,
+    task: &Task<'_>,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Measured, RemoteError> {
     let mut job = Job {
         platform,
-        models,
-        names: models.iter().map(|model| file::sha256(model)).collect(),
-        input,
-        seed,
+        task,
+        names: task.models.iter().map(|model| file::sha256(model)).collect(),
         opened: None,
         rounds: Vec::new(),
+        nodes: Vec::new(),
     };
     let mut failures = 0;
     loop {
@@ -142,32 +140,34 @@ pub fn measure_remote(
 /// A measurement, and what has arrived of it.
 struct Job<'a> {
     platform: &'a Platform,
-    models: &'a [&'a [u8]],
+    task: &'a Task<'a>,
     /// SHA-256 of each model.
     names: Vec<String>,
-    input: [usize; 3],
-    seed: Seed,
     /// The circumstances and the startups of the first session.
     opened: Option<(Environment, Vec<Startup>)>,
     rounds: Vec<Vec<Visit>>,
+    /// The nodes of the first models of `task.nodes_of`.
+    nodes: Vec<Vec<NodeTime>>,
 }
 
 impl Job<'_> {
     /// One session with the agent; returns the device's load at the end.
     fn attempt(&mut self, progress: &mut dyn FnMut(usize, usize)) -> Result<Option<f64>, RemoteError> {
+        self.nodes.clear();
         let mut link = Link::open(self.platform, self.rounds.len())?;
         self.send_models(&mut link)?;
         link.send(&Request::Measure(Box::new(MeasureRequest {
             platform: self.platform.clone(),
             models: self.names.clone(),
-            input: self.input,
-            seed: self.seed.0,
+            input: self.task.input,
+            seed: self.task.seed.0,
+            nodes_of: self.task.nodes_of.to_vec(),
             first_round: self.rounds.len(),
             timeout_s: link.timeout.as_secs(),
         })))?;
         loop {
             match link.receive()? {
-                Reply::Opened { environment, startups_us } if startups_us.len() == self.models.len() => {
+                Reply::Opened { environment, startups_us } if startups_us.len() == self.task.models.len() => {
                     let duration = |us: f64| Duration::try_from_secs_f64(us / 1e6).unwrap_or_default();
                     let startup = |[load, first_run]: [f64; 2]| Startup {
                         load: duration(load),
@@ -180,11 +180,15 @@ impl Job<'_> {
                 Reply::Round { round, visits } if self.fits(round, &visits) => {
                     self.rounds.push(visits);
                     link.kept = self.rounds.len();
-                    progress(self.rounds.len() * self.models.len(), self.rounds_in_all() * self.models.len());
+                    progress(
+                        self.rounds.len() * self.task.models.len(),
+                        self.rounds_in_all() * self.task.models.len(),
+                    );
                 }
-                Reply::Done { load_after }
-                    if self.rounds.len() == self.rounds_in_all() && self.opened.is_some() =>
-                {
+                Reply::Nodes { model, nodes } if self.task.nodes_of.get(self.nodes.len()) == Some(&model) => {
+                    self.nodes.push(nodes);
+                }
+                Reply::Done { load_after } if self.is_whole() => {
                     return Ok(load_after);
                 }
                 Reply::Alive => {}
@@ -200,7 +204,7 @@ impl Job<'_> {
             other => return Err(link.unexpected(&other)),
         };
         let mut sent = std::collections::BTreeSet::new();
-        for (name, model) in self.names.iter().zip(self.models) {
+        for (name, model) in self.names.iter().zip(self.task.models) {
             if !missing.contains(name) || !sent.insert(name) {
                 continue;
             }
@@ -226,7 +230,14 @@ impl Job<'_> {
         let whole = |visit: &Visit| {
             visit.wall_us.len() == runs && visit.wall_us.iter().all(|us| us.is_finite() && *us > 0.0)
         };
-        round == self.rounds.len() && visits.len() == self.models.len() && visits.iter().all(whole)
+        round == self.rounds.len() && visits.len() == self.task.models.len() && visits.iter().all(whole)
+    }
+
+    /// Whether everything that was asked for has come.
+    fn is_whole(&self) -> bool {
+        self.opened.is_some()
+            && self.rounds.len() == self.rounds_in_all()
+            && self.nodes.len() == self.task.nodes_of.len()
     }
 
     fn rounds_in_all(&self) -> usize {
@@ -236,7 +247,7 @@ impl Job<'_> {
     fn finish(self, load_after: Option<f64>) -> Measured {
         let (mut environment, startups) = self.opened.expect("`attempt` ends only after it was told");
         environment.load_after = load_after;
-        Measured { environment, startups, measurements: summarise(&self.rounds) }
+        Measured { environment, startups, measurements: summarise(&self.rounds), nodes: self.nodes }
     }
 }
 

@@ -6,6 +6,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use elastic_runtime::NodeTime;
 use elastic_space::Platform;
 
 use crate::environment::Environment;
@@ -49,8 +50,8 @@ pub enum Request {
         /// The part in base64.
         data: String,
     },
-    /// Measure models that are there. Answer: [`Reply::Opened`], a [`Reply::Round`] for each round that is left, and
-    /// [`Reply::Done`].
+    /// Measure models that are there. Answer: [`Reply::Opened`], a [`Reply::Round`] for each round that is left,
+    /// a [`Reply::Nodes`] for each model of `nodes-of`, and [`Reply::Done`].
     Measure(Box<MeasureRequest>),
 }
 
@@ -66,6 +67,8 @@ pub struct MeasureRequest {
     pub input: [usize; 3],
     /// The seed of inputs and order.
     pub seed: u64,
+    /// The models, by their place in `models`, whose nodes are timed one by one after the rounds.
+    pub nodes_of: Vec<usize>,
     /// The round to begin with, from 0.
     pub first_round: usize,
     /// Seconds that the models may take to load, or one visit to run; then the agent answers
@@ -124,6 +127,13 @@ pub enum Reply {
         /// One visit of each model, in the order of the request.
         visits: Vec<Visit>,
     },
+    /// The nodes of a model were timed.
+    Nodes {
+        /// The model's place in the request.
+        model: usize,
+        /// Its nodes in the order in which they run; none where the runtime does not time them.
+        nodes: Vec<NodeTime>,
+    },
     /// All rounds are done.
     Done {
         /// The device's load, averaged over a minute, after the last run.
@@ -152,6 +162,8 @@ pub enum FailureKind {
     Model,
     /// A run failed.
     Run,
+    /// A node ran on another execution provider than the platform names.
+    Provider,
     /// Nothing happened for longer than the request allows; the agent ends.
     Timeout,
     /// A model cannot be stored, or is damaged.

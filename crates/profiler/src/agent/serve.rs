@@ -14,7 +14,7 @@ use super::protocol::{FailureKind, MAX_LINE, MAX_MODELS, MeasureRequest, PROTOCO
 use super::store::{Store, StoreError};
 use crate::identity::Host;
 use crate::measure::{measure_round, microseconds, rounds};
-use crate::profile::{NotMeasured, check_here, open_here};
+use crate::profile::{NotMeasured, Task, check_here, nodes_here, open_here};
 
 /// How often a busy agent says that it is there.
 const ALIVE_EVERY: Duration = Duration::from_secs(5);
@@ -176,6 +176,11 @@ impl<W: Write> Agent<W> {
         if !(1..=MAX_MODELS).contains(&count) {
             return Err(refuse(format!("measure {count} models: 1 to {MAX_MODELS} are possible")));
         }
+        if let Some(index) = request.nodes_of.iter().find(|&&index| index >= count) {
+            return Err(refuse(format!(
+                "time the nodes of model {index}: there are {count}, counted from 0"
+            )));
+        }
         if request.timeout_s == 0 {
             return Err(refuse("timeout-s is 0: it must be at least 1".to_owned()));
         }
@@ -225,10 +230,11 @@ fn check(platform: &Platform) -> Result<Reply, Failure> {
 
 /// The measurement, on a thread of its own.
 fn measure(request: &MeasureRequest, models: &[Vec<u8>], say: &dyn Fn(Reply)) -> Result<(), NotMeasured> {
-    let MeasureRequest { platform, input, first_round, .. } = request;
+    let MeasureRequest { platform, input, first_round, nodes_of, .. } = request;
     let seed = Seed(request.seed);
     let models: Vec<&[u8]> = models.iter().map(Vec::as_slice).collect();
-    let (mut environment, mut device) = open_here(platform, &models, *input, seed)?;
+    let task = Task { models: &models, input: *input, seed, nodes_of };
+    let (mut environment, mut device) = open_here(platform, &task)?;
     let startup =
         |startup: &crate::local::Startup| [microseconds(startup.load), microseconds(startup.first_run)];
     let startups_us = device.startups().iter().map(startup).collect();
@@ -237,6 +243,9 @@ fn measure(request: &MeasureRequest, models: &[Vec<u8>], say: &dyn Fn(Reply)) ->
         let mut progress = |done, total| say(Reply::Progress { done, total });
         let visits = measure_round(&mut device, models.len(), &platform.measure, seed, round, &mut progress)?;
         say(Reply::Round { round, visits });
+    }
+    for &model in nodes_of {
+        say(Reply::Nodes { model, nodes: nodes_here(platform, &task, model)? });
     }
     environment.finish();
     say(Reply::Done { load_after: environment.load_after });
@@ -253,7 +262,8 @@ fn failed(error: &NotMeasured) -> Failure {
         NotMeasured::Identity(_) => FailureKind::Identity,
         NotMeasured::Runtime(_) => FailureKind::Runtime,
         NotMeasured::Open(_) => FailureKind::Model,
-        NotMeasured::Measure(_) => FailureKind::Run,
+        NotMeasured::Measure(_) | NotMeasured::Nodes(_) => FailureKind::Run,
+        NotMeasured::OtherProvider { .. } => FailureKind::Provider,
         // A platform that this agent is given names how the client reaches the agent; it goes no further.
         NotMeasured::Remote(_) => FailureKind::Request,
     };

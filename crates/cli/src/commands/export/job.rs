@@ -6,7 +6,7 @@ use anyhow::Context;
 use elastic_data::Images;
 use elastic_exporter::build;
 use elastic_exporter::search::{Evaluator, Outcome, Point, Settings, search};
-use elastic_profiler::{Measurement, ProfileFile, measure_on};
+use elastic_profiler::{Measurement, ProfileFile, Task, measure_on};
 use elastic_space::budget::Quantity;
 use elastic_space::{Budget, Seed, Subnet, file};
 
@@ -167,8 +167,9 @@ impl Job<'_> {
         let models = [self.build(&profile.reference, batch)?, self.build(subnet, batch)?];
         let models = [&models[0][..], &models[1][..]];
         let (space, seed) = (&self.run.model.space, self.run.model.seed());
+        let wanted = Task { models: &models, input: space.input(), seed, nodes_of: &[] };
         let mut task = self.reporter.task("measure", 0);
-        let measured = measure_on(&profile.platform, &models, space.input(), seed, &mut |done, total| {
+        let measured = measure_on(&profile.platform, &wanted, &mut |done, total| {
             task.at(done as u64, total as u64, &profile.name);
         })?;
         let [reference, measurement] = <[Measurement; 2]>::try_from(measured.measurements)
