@@ -77,6 +77,14 @@ impl SearchSpace {
         }
     }
 
+    /// Features of one attention head, for a family that has attention.
+    pub fn head_dim(&self) -> Option<usize> {
+        match self {
+            Self::Vit(space) => Some(space.head_dim),
+            Self::Conv(_) => None,
+        }
+    }
+
     /// Whether a subnet's normalisations need the statistics of images before it is judged or exported.
     pub fn needs_calibration(&self) -> bool {
         match self {

@@ -8,6 +8,7 @@ mod builder;
 mod conv;
 mod operators;
 pub mod read;
+mod transformer;
 mod vit;
 
 #[cfg(test)]

@@ -41,9 +41,9 @@ pub(super) fn convert(
 
 /// Takes the attention's factor 1 / sqrt(head_dim) out of the query's weights, where an exported file has it.
 pub(super) fn unfold_scale(weights: &mut Weights, space: &SearchSpace) {
-    let SearchSpace::Vit(VitSpace { head_dim, .. }) = space else { return };
+    let Some(head_dim) = space.head_dim() else { return };
     // The exporter's factor, rounded as there.
-    let scale = f64::from((*head_dim as f64).powf(-0.5) as f32);
+    let scale = f64::from((head_dim as f64).powf(-0.5) as f32);
     for (_, array) in weights.iter_mut().filter(|(name, _)| is_qkv(name)) {
         let inner = array.shape[array.shape.len() - 1];
         for row in array.data.chunks_mut(3 * inner) {
