@@ -81,6 +81,12 @@ impl LayerChoices<'_> {
         Ok(())
     }
 
+    /// Number of [`Self::slots`].
+    pub(crate) fn slot_count(&self) -> usize {
+        let stages = self.stage_of_layers();
+        2 + slots_of(self.heads, &stages) + slots_of(self.mlp_width, &stages)
+    }
+
     /// The decisions, always in this order: embedding, depth, heads, MLP width.
     pub(crate) fn slots(&self) -> Vec<Slot> {
         let mut slots = vec![

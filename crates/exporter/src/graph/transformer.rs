@@ -1,7 +1,7 @@
 //! What the transformer families' walks share: linear layers, normalisation, attention, the MLP.
 
-use super::Tensors;
-use super::builder::{Dim, GraphBuilder, Value, fixed};
+use super::builder::{Attribute, Dim, GraphBuilder, Value, fixed};
+use super::{Batch, INPUT, Tensors};
 
 /// A graph that grows, and the weights that it takes.
 pub(super) struct Parts<'a> {
@@ -54,6 +54,39 @@ impl Stack {
 }
 
 impl Parts<'_> {
+    /// The input; `image` is channels, height, width.
+    pub(super) fn images(&mut self, image: [usize; 3], batch: Batch) -> Value {
+        self.graph.input(INPUT, [vec![batch.dim()], fixed(&image)].concat())
+    }
+
+    /// Square images cut into patches, `[batch * patches, channels * size * size]`.
+    pub(super) fn patches(&mut self, images: &Value, size: usize) -> Value {
+        let [batch, Dim::Fixed(channels), Dim::Fixed(height), _] = images.dims[..] else {
+            unreachable!("an image does not depend on the batch")
+        };
+        let (side, stack) = (height / size, Stack(batch));
+        let grid = stack.dims(&[channels, side, size, side, size]);
+        let grid = self.graph.reshape("patch_embed.grid", images, grid);
+        let order = stack.order(&[1, 3, 0, 2, 4]);
+        let patches = self.graph.transpose("patch_embed.patches", &grid, &order);
+        let rows = vec![batch.times(side * side), Dim::Fixed(channels * size * size)];
+        self.graph.reshape("patch_embed.rows", &patches, rows)
+    }
+
+    /// The mean of each image's normalised tokens, `[batch, features]`.
+    pub(super) fn mean_tokens(&mut self, x: &Value, batch: Batch, tokens: usize) -> Value {
+        let stack = Stack(batch.dim());
+        let mut x = x.clone();
+        let features = features(&x);
+        if !stack.is_one() {
+            x = self.graph.reshape("norm.tokens", &x, stack.dims(&[tokens, features]));
+        }
+        let axes = ("axes", Attribute::Ints(vec![stack.axis(0) as i64]));
+        let keep = ("keepdims", Attribute::Int(i64::from(stack.is_one())));
+        let dims = vec![batch.dim(), Dim::Fixed(features)];
+        self.graph.node("ReduceMean", "pool", &[&x], &[axes, keep], dims)
+    }
+
     /// The context of each token. `biased` may add to the scores, `[sequences, heads, tokens, tokens]`, or without
     /// the first axis for one sequence.
     ///

@@ -10,7 +10,7 @@ use elastic_space::vit::{LAYER_NORM_EPSILON, Pooling, VitLayer, VitSpace, VitSub
 
 use super::builder::{Attribute, Dim, GraphBuilder, Value, fixed};
 use super::transformer::{AttentionShape, Parts, Stack};
-use super::{Batch, INPUT, OUTPUT, Tensors};
+use super::{Batch, OUTPUT, Tensors};
 
 /// The walk over one subnet.
 struct Walk<'a> {
@@ -46,15 +46,9 @@ impl Walk<'_> {
     /// Images to tokens, `[batch * tokens, embed]`
     fn embed(&mut self) -> Value {
         let space = self.space;
-        let (side, size) = (space.image_size / space.patch_size, space.patch_size);
         let image = [space.channels, space.image_size, space.image_size];
-        let images = self.parts.graph.input(INPUT, [vec![self.batch.dim()], fixed(&image)].concat());
-        let grid = self.stack(&[space.channels, side, size, side, size]);
-        let grid = self.parts.graph.reshape("patch_embed.grid", &images, grid);
-        let order = self.order(&[1, 3, 0, 2, 4]);
-        let patches = self.parts.graph.transpose("patch_embed.patches", &grid, &order);
-        let rows = vec![self.batch.dim().times(space.patches()), Dim::Fixed(space.patch_values())];
-        let rows = self.parts.graph.reshape("patch_embed.rows", &patches, rows);
+        let images = self.parts.images(image, self.batch);
+        let rows = self.parts.patches(&images, space.patch_size);
         let mut x = self.linear("patch_embed.proj", "patch_embed.proj", &rows, self.embed_dim);
         if self.batch != Batch::Fixed(1) {
             let dims = self.stack(&[space.patches(), self.embed_dim]);
@@ -136,10 +130,7 @@ impl Walk<'_> {
             }
             Pooling::Mean => {
                 let x = self.norm("norm", x);
-                let x = self.unflatten("norm", &x);
-                let axes = ("axes", Attribute::Ints(vec![self.axis(0) as i64]));
-                let keep = ("keepdims", Attribute::Int(i64::from(self.batch == Batch::Fixed(1))));
-                self.parts.graph.node("ReduceMean", "pool", &[&x], &[axes, keep], dims)
+                self.parts.mean_tokens(&x, self.batch, self.space.tokens())
             }
         }
     }
@@ -178,10 +169,5 @@ impl Walk<'_> {
     /// An axis of one image's value as an axis of the stacked value.
     fn axis(&self, axis: usize) -> usize {
         Stack(self.batch.dim()).axis(axis)
-    }
-
-    /// An order of one image's axes as an order of the stacked value's.
-    fn order(&self, order: &[usize]) -> Vec<usize> {
-        Stack(self.batch.dim()).order(order)
     }
 }

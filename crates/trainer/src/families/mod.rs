@@ -6,6 +6,7 @@ use elastic_space::{Array, Weights};
 use crate::parameters::array;
 
 pub mod conv;
+pub mod swin;
 pub mod transformer;
 pub mod vit;
 

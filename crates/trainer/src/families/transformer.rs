@@ -28,6 +28,20 @@ pub struct Mlp {
     pub fc2: ElasticLinear,
 }
 
+/// Cuts images into patches; a patch lists its channels, then its rows.
+///
+/// # Shapes
+///
+/// - images: `[batch, channels, height, width]`
+/// - output: `[batch, rows, columns, channels * size * size]`
+pub fn patches(images: Tensor<4>, size: usize) -> Tensor<4> {
+    let [batch, channels, height, width] = images.dims();
+    let (rows, columns) = (height / size, width / size);
+    let values = channels * size * size;
+    let cut = images.reshape([batch, channels, rows, size, columns, size]);
+    cut.permute([0, 2, 4, 1, 3, 5]).reshape([batch, rows, columns, values])
+}
+
 impl Attention {
     /// An attention of the largest sizes, for these choices of heads, ascending.
     pub(super) fn new(

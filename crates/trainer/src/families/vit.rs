@@ -95,7 +95,7 @@ impl Vit {
     ///
     /// # Shapes
     ///
-    /// - patches: `[batch, rows, columns, channels * patch * patch]`, from [`Self::patches`]
+    /// - patches: `[batch, rows, columns, channels * patch * patch]`, from [`super::transformer::patches`]
     /// - output: `[batch, classes]`
     pub fn forward(&self, patches: Tensor<4>, subnet: &VitSubnet) -> Tensor<2> {
         let [batch, rows, columns, values] = patches.dims();
@@ -145,22 +145,9 @@ impl Vit {
         weights
     }
 
-    /// Cuts images into patches; a patch lists its channels, then its rows.
-    ///
-    /// # Shapes
-    ///
-    /// - images: `[batch, channels, height, width]`
-    /// - output: `[batch, rows, columns, channels * patch * patch]`
-    pub fn patches(&self, images: Tensor<4>) -> Tensor<4> {
-        let [batch, channels, height, width] = images.dims();
-        let size = self.patch_size;
-        let (rows, columns) = (height / size, width / size);
-        images.reshape([batch, channels, rows, size, columns, size]).permute([0, 2, 4, 1, 3, 5]).reshape([
-            batch,
-            rows,
-            columns,
-            channels * size * size,
-        ])
+    /// Pixels of a patch in one direction.
+    pub fn patch_size(&self) -> usize {
+        self.patch_size
     }
 
     fn patch_values(&self) -> usize {
