@@ -16,7 +16,7 @@ const IMAGES: usize = 32;
 
 #[test]
 fn twenty_subnets_agree_in_burn_onnx_runtime_and_tract() {
-    for file in ["vit-fashion.yaml", "conv-fashion.yaml"] {
+    for file in ["vit-fashion.yaml", "conv-fashion.yaml", "swin-fashion.yaml"] {
         agree(file);
     }
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use elastic_exporter::{Batch, GraphOptions, build};
 use elastic_space::choices::{DepthChoices, DropPolicy, Granularity, WidthChoices};
 use elastic_space::random::Purpose;
+use elastic_space::swin::{SwinSpace, SwinStageChoices};
 use elastic_space::vit::{Pooling, VitSpace};
 use elastic_space::{Array, SearchSpace, Seed};
 use elastic_trainer::init::{Init, Layout, weights};
@@ -31,6 +32,27 @@ fn space(pooling: Pooling) -> SearchSpace {
         heads: WidthChoices { choices: vec![1, 2], per },
         mlp_width: WidthChoices { choices: vec![6, 13], per },
         stages: Vec::new(),
+        transforms: BTreeMap::new(),
+    })
+}
+
+/// Two stages of two layers; a map of 5 x 5 in shifted windows, and one of 3 x 3.
+fn swin_space() -> SearchSpace {
+    let choices = |choices: &[usize]| WidthChoices { choices: choices.to_vec(), per: Granularity::Layer };
+    let stage = |embed_dim: [usize; 2]| SwinStageChoices {
+        embed_dim: embed_dim.to_vec(),
+        depth: DepthChoices { choices: vec![1, 2], drop: DropPolicy::Prefix },
+        heads: choices(&[1, 2]),
+        mlp_width: choices(&[6, 13]),
+    };
+    SearchSpace::Swin(SwinSpace {
+        image_size: 10,
+        channels: 3,
+        patch_size: 2,
+        classes: 5,
+        window_size: 3,
+        head_dim: 7,
+        stages: vec![stage([8, 9]), stage([10, 11])],
         transforms: BTreeMap::new(),
     })
 }
@@ -63,11 +85,11 @@ fn worst(a: &[f32], b: &[f32]) -> f32 {
 
 #[test]
 fn a_run_begins_with_an_exported_largest_subnet() {
-    for pooling in [Pooling::ClassToken, Pooling::Mean] {
+    for space in [space(Pooling::ClassToken), space(Pooling::Mean), swin_space()] {
         for batch in [Batch::Fixed(1), Batch::Dynamic] {
-            let made = Supernet::new(space(pooling), Seed(1), &Device::flex());
+            let made = Supernet::new(space.clone(), Seed(1), &Device::flex());
             let (_folder, path) = exported(&made, batch);
-            let fresh = Supernet::new(space(pooling), Seed(9), &Device::flex());
+            let fresh = Supernet::new(space.clone(), Seed(9), &Device::flex());
             let init = Init { from: path, map: Vec::new(), layout: Layout::Elastic, after: None };
             let weights = weights(&init, &fresh.network, &fresh.space).expect("the file fits");
             let found = Supernet::from_weights(fresh.space, &weights).expect("every tensor");
@@ -75,7 +97,7 @@ fn a_run_begins_with_an_exported_largest_subnet() {
             for subnet in [made.space.largest(), made.space.smallest()] {
                 let difference =
                     worst(&found.logits(&images, &subnet).data, &made.logits(&images, &subnet).data);
-                assert!(difference <= 1e-6, "{pooling:?} {batch:?} {subnet}: {difference}");
+                assert!(difference <= 1e-6, "{} {batch:?} {subnet}: {difference}", space.family());
             }
         }
     }

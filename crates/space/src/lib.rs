@@ -17,6 +17,8 @@ pub mod search_space;
 pub mod shape;
 pub mod slot;
 pub mod subnet;
+pub mod swin;
+pub mod transformer;
 pub mod vit;
 pub mod weights;
 

@@ -13,6 +13,7 @@ use crate::genome::{self, Genome};
 use crate::shape::Shape;
 use crate::slot::{Dimension, Slot};
 use crate::subnet::Subnet;
+use crate::swin::{InvalidSwinSpace, SwinSpace};
 use crate::vit::{InvalidVitSpace, VitSpace};
 
 /// The choices of every elastic dimension of one family.
@@ -25,6 +26,8 @@ pub enum SearchSpace {
     Vit(VitSpace),
     /// Inverted residuals with depthwise convolutions.
     Conv(ConvSpace),
+    /// Attention within windows that shift from layer to layer.
+    Swin(SwinSpace),
 }
 
 /// Why a search space is refused.
@@ -36,6 +39,9 @@ pub enum InvalidSpace {
     /// The convolutional network's rules.
     #[error("space.conv: {0}")]
     Conv(#[from] InvalidConvSpace),
+    /// The Swin transformer's rules.
+    #[error("space.swin: {0}")]
+    Swin(#[from] InvalidSwinSpace),
 }
 
 /// A subnet that its space does not hold.
@@ -58,6 +64,7 @@ impl SearchSpace {
         match self {
             Self::Vit(space) => Ok(space.validate()?),
             Self::Conv(space) => Ok(space.validate()?),
+            Self::Swin(space) => Ok(space.validate()?),
         }
     }
 
@@ -66,6 +73,7 @@ impl SearchSpace {
         match self {
             Self::Vit(_) => "vit",
             Self::Conv(_) => "conv",
+            Self::Swin(_) => "swin",
         }
     }
 
@@ -74,13 +82,23 @@ impl SearchSpace {
         match self {
             Self::Vit(space) => [space.channels, space.image_size, space.image_size],
             Self::Conv(space) => [space.channels, space.image_size, space.image_size],
+            Self::Swin(space) => [space.channels, space.image_size, space.image_size],
+        }
+    }
+
+    /// Features of one attention head, for a family that has attention.
+    pub fn head_dim(&self) -> Option<usize> {
+        match self {
+            Self::Vit(space) => Some(space.head_dim),
+            Self::Conv(_) => None,
+            Self::Swin(space) => Some(space.head_dim),
         }
     }
 
     /// Whether a subnet's normalisations need the statistics of images before it is judged or exported.
     pub fn needs_calibration(&self) -> bool {
         match self {
-            Self::Vit(_) => false,
+            Self::Vit(_) | Self::Swin(_) => false,
             Self::Conv(_) => true,
         }
     }
@@ -90,6 +108,7 @@ impl SearchSpace {
         match self {
             Self::Vit(space) => space.classes,
             Self::Conv(space) => space.classes,
+            Self::Swin(space) => space.classes,
         }
     }
 
@@ -98,6 +117,7 @@ impl SearchSpace {
         match self {
             Self::Vit(space) => space.slots(),
             Self::Conv(space) => space.slots(),
+            Self::Swin(space) => space.slots(),
         }
     }
 
@@ -121,6 +141,7 @@ impl SearchSpace {
         match self {
             Self::Vit(space) => Subnet::Vit(space.decode(&values)),
             Self::Conv(space) => Subnet::Conv(space.decode(&values)),
+            Self::Swin(space) => Subnet::Swin(space.decode(&values)),
         }
     }
 
@@ -161,6 +182,7 @@ impl SearchSpace {
         match self {
             Self::Vit(space) => Self::Vit(space.restricted(open)),
             Self::Conv(space) => Self::Conv(space.restricted(open)),
+            Self::Swin(space) => Self::Swin(space.restricted(open)),
         }
     }
 
@@ -230,6 +252,7 @@ impl SearchSpace {
         match self {
             Self::Vit(space) => space.size(),
             Self::Conv(space) => space.size(),
+            Self::Swin(space) => space.size(),
         }
     }
 
@@ -242,7 +265,8 @@ impl SearchSpace {
         match (self, subnet) {
             (Self::Vit(space), Subnet::Vit(subnet)) => space.shape(subnet),
             (Self::Conv(space), Subnet::Conv(subnet)) => space.shape(subnet),
-            (Self::Vit(_), Subnet::Conv(_)) | (Self::Conv(_), Subnet::Vit(_)) => {
+            (Self::Swin(space), Subnet::Swin(subnet)) => space.shape(subnet),
+            (Self::Vit(_) | Self::Conv(_) | Self::Swin(_), _) => {
                 panic!("subnet `{subnet}` is of another family than {}", self.family())
             }
         }
@@ -285,7 +309,8 @@ impl SearchSpace {
         match (self, subnet) {
             (Self::Vit(space), Subnet::Vit(subnet)) => Some(space.values(subnet)),
             (Self::Conv(space), Subnet::Conv(subnet)) => Some(space.values(subnet)),
-            (Self::Vit(_), Subnet::Conv(_)) | (Self::Conv(_), Subnet::Vit(_)) => None,
+            (Self::Swin(space), Subnet::Swin(subnet)) => Some(space.values(subnet)),
+            (Self::Vit(_) | Self::Conv(_) | Self::Swin(_), _) => None,
         }
     }
 }

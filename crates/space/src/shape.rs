@@ -34,6 +34,13 @@ pub enum LayerKind {
         /// Features out.
         outputs: usize,
     },
+    /// y = x W, with W `[inputs, outputs]`.
+    Projection {
+        /// Features in.
+        inputs: usize,
+        /// Features out.
+        outputs: usize,
+    },
     /// A convolution with a square kernel and padding that keeps the image's size but for the stride.
     Conv {
         /// Channels in.
@@ -86,6 +93,7 @@ impl LayerShape {
             LayerKind::Linear { inputs, outputs } => {
                 vec![(".weight", vec![inputs, outputs]), (".bias", vec![outputs])]
             }
+            LayerKind::Projection { inputs, outputs } => vec![(".weight", vec![inputs, outputs])],
             LayerKind::Conv { inputs, outputs, kernel, groups } => {
                 vec![(".weight", vec![outputs, inputs / groups, kernel, kernel]), (".bias", vec![outputs])]
             }
@@ -102,7 +110,9 @@ impl LayerShape {
     /// Normalisation, softmax, activations and additions are not counted, as is usual in the field.
     pub fn macs(&self) -> u64 {
         let product = match self.kind {
-            LayerKind::Linear { inputs, outputs } => inputs * outputs,
+            LayerKind::Linear { inputs, outputs } | LayerKind::Projection { inputs, outputs } => {
+                inputs * outputs
+            }
             LayerKind::Conv { inputs, outputs, kernel, groups } => {
                 inputs / groups * outputs * kernel * kernel
             }

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::conv::ConvSubnet;
+use crate::swin::SwinSubnet;
 use crate::vit::VitSubnet;
 
 /// The key under which an exported file holds its subnet, as JSON.
@@ -20,6 +21,8 @@ pub enum Subnet {
     Vit(VitSubnet),
     /// A convolutional network.
     Conv(ConvSubnet),
+    /// A Swin transformer.
+    Swin(SwinSubnet),
 }
 
 impl fmt::Display for Subnet {
@@ -27,6 +30,7 @@ impl fmt::Display for Subnet {
         match self {
             Self::Vit(subnet) => subnet.fmt(f),
             Self::Conv(subnet) => subnet.fmt(f),
+            Self::Swin(subnet) => subnet.fmt(f),
         }
     }
 }

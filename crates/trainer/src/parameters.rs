@@ -122,9 +122,10 @@ pub fn id(name: &str) -> ParamId {
     ParamId::from(u64::from_str_radix(&digest[..16], 16).expect("a digest is hexadecimal"))
 }
 
-/// Whether weight decay applies to a parameter: to matrices, but not to tables of tokens or positions.
+/// Whether weight decay applies to a parameter: to matrices, but not to tables of tokens or positions, nor to the
+/// scales of a normalisation, of which one of merged tokens has several.
 pub fn decays(name: &str, array: &Array) -> bool {
-    name.ends_with(".weight") && array.shape.len() >= 2
+    name.ends_with(".weight") && !name.ends_with("norm.weight") && array.shape.len() >= 2
 }
 
 /// The values of 32-bit floats in little-endian bytes, as safetensors holds them.

@@ -6,6 +6,8 @@ use elastic_space::random::Purpose;
 use elastic_space::{Array, SearchSpace, Seed, Subnet, Weights};
 
 use crate::families::conv::Conv;
+use crate::families::swin::Swin;
+use crate::families::transformer;
 use crate::families::vit::Vit;
 use crate::layers::{Normalisation, Statistics};
 use crate::parameters::{self, FitError};
@@ -32,6 +34,8 @@ pub enum Network {
     Vit(Vit),
     /// A convolutional network.
     Conv(Conv),
+    /// A Swin transformer.
+    Swin(Swin),
 }
 
 impl Network {
@@ -43,7 +47,8 @@ impl Network {
     /// - output: as the family reads it
     pub fn arranged(&self, images: Tensor<4>) -> Tensor<4> {
         match self {
-            Network::Vit(vit) => vit.patches(images),
+            Network::Vit(vit) => transformer::patches(images, vit.patch_size()),
+            Network::Swin(swin) => transformer::patches(images, swin.patch_size()),
             // Channels last.
             Network::Conv(_) => images.permute([0, 2, 3, 1]),
         }
@@ -68,7 +73,8 @@ impl Network {
         match (self, subnet) {
             (Network::Vit(vit), Subnet::Vit(subnet)) => vit.forward(input, subnet),
             (Network::Conv(conv), Subnet::Conv(subnet)) => conv.forward(input, subnet, normalisation),
-            (Network::Vit(_), Subnet::Conv(_)) | (Network::Conv(_), Subnet::Vit(_)) => other_family(subnet),
+            (Network::Swin(swin), Subnet::Swin(subnet)) => swin.forward(input, subnet),
+            (Network::Vit(_) | Network::Conv(_) | Network::Swin(_), _) => other_family(subnet),
         }
     }
 
@@ -85,6 +91,7 @@ impl Supernet {
         let network = match &space {
             SearchSpace::Vit(space) => Network::Vit(Vit::new(space, device, &mut rng)),
             SearchSpace::Conv(space) => Network::Conv(Conv::new(space, device, &mut rng)),
+            SearchSpace::Swin(space) => Network::Swin(Swin::new(space, device, &mut rng)),
         };
         Self { space, network: parameters::with_stable_ids(network), calibration: None }
     }
@@ -153,7 +160,8 @@ impl Supernet {
         match (&self.network, subnet) {
             (Network::Vit(vit), Subnet::Vit(subnet)) => vit.extract(subnet),
             (Network::Conv(conv), Subnet::Conv(sizes)) => conv.extract(sizes, &self.statistics(subnet)),
-            (Network::Vit(_), Subnet::Conv(_)) | (Network::Conv(_), Subnet::Vit(_)) => other_family(subnet),
+            (Network::Swin(swin), Subnet::Swin(subnet)) => swin.extract(subnet),
+            (Network::Vit(_) | Network::Conv(_) | Network::Swin(_), _) => other_family(subnet),
         }
     }
 

@@ -99,6 +99,12 @@ impl GraphBuilder {
         self.constant(&format!("int64.{}", words.join("_")), &[values.len()], DataType::Int64, bytes)
     }
 
+    /// Adds indices under a name, once for all that ask for the same name.
+    pub(super) fn indices(&mut self, name: &str, shape: &[usize], values: &[usize]) -> Value {
+        let bytes = values.iter().flat_map(|&v| (v as i64).to_le_bytes()).collect();
+        self.constant(&format!("index.{name}"), shape, DataType::Int64, bytes)
+    }
+
     /// Adds one whole number without an axis, once for all that ask for the same number.
     pub(super) fn index(&mut self, value: i64) -> Value {
         self.constant(&format!("index.{value}"), &[], DataType::Int64, value.to_le_bytes().to_vec())

@@ -8,12 +8,16 @@ mod builder;
 mod conv;
 mod operators;
 pub mod read;
+mod swin;
+mod transformer;
 mod vit;
 
 #[cfg(test)]
 mod reference;
 #[cfg(test)]
 mod reference_conv;
+#[cfg(test)]
+mod reference_swin;
 #[cfg(test)]
 mod tests;
 
@@ -219,7 +223,10 @@ fn model(space: &SearchSpace, subnet: &Subnet, tensors: &Tensors<'_>, options: &
         (SearchSpace::Conv(space), Subnet::Conv(subnet)) => {
             conv::add(&mut graph, space, subnet, options.batch, tensors)
         }
-        (SearchSpace::Vit(_), Subnet::Conv(_)) | (SearchSpace::Conv(_), Subnet::Vit(_)) => {
+        (SearchSpace::Swin(space), Subnet::Swin(subnet)) => {
+            swin::add(&mut graph, space, subnet, options.batch, tensors)
+        }
+        (SearchSpace::Vit(_) | SearchSpace::Conv(_) | SearchSpace::Swin(_), _) => {
             panic!("subnet `{subnet}` is of another family than {}", space.family())
         }
     };

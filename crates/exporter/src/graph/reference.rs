@@ -6,82 +6,86 @@ use elastic_space::vit::{LAYER_NORM_EPSILON, Pooling, VitSpace, VitSubnet};
 use elastic_space::{Array, Weights};
 
 /// Rows of features, one a token.
-type Rows = Vec<Vec<f64>>;
+pub(super) type Rows = Vec<Vec<f64>>;
+
+/// What the transformers share.
+pub(super) struct Parts<'a> {
+    pub(super) weights: &'a Weights,
+    /// Added to the variance in every layer normalisation.
+    pub(super) epsilon: f64,
+}
 
 /// The logits of images `[n, channels, height, width]`: `[n, classes]`.
 pub(super) fn forward(space: &VitSpace, subnet: &VitSubnet, weights: &Weights, images: &Array) -> Array {
     let values = images.shape[1..].iter().product();
-    let network = Network { space, weights };
+    let network = Network { space, parts: Parts { weights, epsilon: LAYER_NORM_EPSILON } };
     let data = images.data.chunks(values).flat_map(|image| network.logits(subnet, image));
     Array { shape: vec![images.shape[0], space.classes], data: data.map(|logit| logit as f32).collect() }
 }
 
 struct Network<'a> {
     space: &'a VitSpace,
-    weights: &'a Weights,
+    parts: Parts<'a>,
 }
 
 impl Network<'_> {
     fn logits(&self, subnet: &VitSubnet, image: &[f32]) -> Vec<f64> {
         let mut x = self.embed(image);
+        let parts = &self.parts;
         for (position, layer) in subnet.layers.iter().enumerate() {
             let name = format!("blocks.{position}");
-            let normed = self.norm(&format!("{name}.norm1"), &x);
-            x = sum(&x, &self.attention(&format!("{name}.attn"), &normed, layer.heads));
-            let mut hidden =
-                self.linear(&format!("{name}.mlp.fc1"), &self.norm(&format!("{name}.norm2"), &x));
-            hidden.iter_mut().flatten().for_each(|v| *v = *v * 0.5 * (1.0 + erf(*v / 2.0_f64.sqrt())));
-            x = sum(&x, &self.linear(&format!("{name}.mlp.fc2"), &hidden));
+            let normed = parts.norm(&format!("{name}.norm1"), &x);
+            let context = parts.context(
+                &format!("{name}.attn.qkv"),
+                &normed,
+                layer.heads,
+                self.space.head_dim,
+                |_, _, _| 0.0,
+            );
+            x = sum(&x, &parts.linear(&format!("{name}.attn.proj"), &context));
+            x = sum(&x, &parts.mlp(&format!("{name}.mlp"), &parts.norm(&format!("{name}.norm2"), &x)));
         }
-        let x = self.norm("norm", &x);
+        let x = parts.norm("norm", &x);
         let pooled = match self.space.pooling {
             Pooling::ClassToken => x[0].clone(),
-            Pooling::Mean => {
-                (0..x[0].len()).map(|f| x.iter().map(|row| row[f]).sum::<f64>() / x.len() as f64).collect()
-            }
+            Pooling::Mean => mean(&x),
         };
-        self.linear("head", &vec![pooled]).remove(0)
+        parts.linear("head", &vec![pooled]).remove(0)
     }
 
     fn embed(&self, image: &[f32]) -> Rows {
-        let (size, side) = (self.space.patch_size, self.space.image_size / self.space.patch_size);
-        let pixel = |channel: usize, y: usize, x: usize| {
-            f64::from(image[(channel * self.space.image_size + y) * self.space.image_size + x])
-        };
-        let mut patches = Rows::new();
-        for top in 0..side {
-            for left in 0..side {
-                let mut patch = Vec::new();
-                for channel in 0..self.space.channels {
-                    for y in 0..size {
-                        for x in 0..size {
-                            patch.push(pixel(channel, top * size + y, left * size + x));
-                        }
-                    }
-                }
-                patches.push(patch);
-            }
-        }
-        let mut tokens = self.linear("patch_embed.proj", &patches);
+        let patches = patches(image, self.space.image_size, self.space.channels, self.space.patch_size);
+        let mut tokens = self.parts.linear("patch_embed.proj", &patches);
         if self.space.pooling == Pooling::ClassToken {
-            tokens.insert(0, self.tensor("cls_token"));
+            tokens.insert(0, self.parts.tensor("cls_token"));
         }
-        let positions = self.tensor("pos_embed");
+        let positions = self.parts.tensor("pos_embed");
         sum(&tokens, &positions.chunks(tokens[0].len()).map(<[f64]>::to_vec).collect())
     }
+}
 
-    fn attention(&self, name: &str, x: &Rows, heads: usize) -> Rows {
-        let (head_dim, inner) = (self.space.head_dim, heads * self.space.head_dim);
-        let qkv = self.linear(&format!("{name}.qkv"), x);
+impl Parts<'_> {
+    /// Attention before the last projection; `bias` is added to the score of a token, another and a head.
+    pub(super) fn context(
+        &self,
+        qkv: &str,
+        x: &Rows,
+        heads: usize,
+        head_dim: usize,
+        bias: impl Fn(usize, usize, usize) -> f64,
+    ) -> Rows {
+        let inner = heads * head_dim;
+        let qkv = self.linear(qkv, x);
         let mut context = vec![vec![0.0; inner]; x.len()];
         for head in 0..heads {
             let part =
                 |row: &[f64], which: usize| row[which * inner + head * head_dim..][..head_dim].to_vec();
             for (token, row) in qkv.iter().enumerate() {
                 let query = part(row, 0);
-                let scores = qkv.iter().map(|other| {
+                let scores = qkv.iter().enumerate().map(|(at, other)| {
                     let key = part(other, 1);
-                    query.iter().zip(key).map(|(q, k)| q * k).sum::<f64>() / (head_dim as f64).sqrt()
+                    let product = query.iter().zip(key).map(|(q, k)| q * k).sum::<f64>();
+                    product / (head_dim as f64).sqrt() + bias(token, at, head)
                 });
                 let weights: Vec<f64> = scores.map(f64::exp).collect();
                 let total: f64 = weights.iter().sum();
@@ -92,10 +96,16 @@ impl Network<'_> {
                 }
             }
         }
-        self.linear(&format!("{name}.proj"), &context)
+        context
     }
 
-    fn linear(&self, name: &str, x: &Rows) -> Rows {
+    pub(super) fn mlp(&self, name: &str, x: &Rows) -> Rows {
+        let mut hidden = self.linear(&format!("{name}.fc1"), x);
+        hidden.iter_mut().flatten().for_each(|v| *v = *v * 0.5 * (1.0 + erf(*v / 2.0_f64.sqrt())));
+        self.linear(&format!("{name}.fc2"), &hidden)
+    }
+
+    pub(super) fn linear(&self, name: &str, x: &Rows) -> Rows {
         let (weight, bias) = (self.tensor(&format!("{name}.weight")), self.tensor(&format!("{name}.bias")));
         let outputs = bias.len();
         let cell = |row: &[f64], o: usize| {
@@ -104,24 +114,51 @@ impl Network<'_> {
         x.iter().map(|row| (0..outputs).map(|o| cell(row, o)).collect()).collect()
     }
 
-    fn norm(&self, name: &str, x: &Rows) -> Rows {
+    pub(super) fn norm(&self, name: &str, x: &Rows) -> Rows {
         let (scale, shift) = (self.tensor(&format!("{name}.weight")), self.tensor(&format!("{name}.bias")));
         let normalise = |row: &Vec<f64>| {
             let count = row.len() as f64;
             let mean = row.iter().sum::<f64>() / count;
             let variance = row.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / count;
-            let deviation = (variance + LAYER_NORM_EPSILON).sqrt();
+            let deviation = (variance + self.epsilon).sqrt();
             row.iter().enumerate().map(|(f, v)| (v - mean) / deviation * scale[f] + shift[f]).collect()
         };
         x.iter().map(normalise).collect()
     }
 
-    fn tensor(&self, name: &str) -> Vec<f64> {
+    pub(super) fn tensor(&self, name: &str) -> Vec<f64> {
         self.weights[name].data.iter().copied().map(f64::from).collect()
     }
 }
 
-fn sum(a: &Rows, b: &Rows) -> Rows {
+/// The patches of an image, row by row; each lists its channels, then its rows.
+pub(super) fn patches(image: &[f32], image_size: usize, channels: usize, size: usize) -> Rows {
+    let side = image_size / size;
+    let pixel =
+        |channel: usize, y: usize, x: usize| f64::from(image[(channel * image_size + y) * image_size + x]);
+    let mut patches = Rows::new();
+    for top in 0..side {
+        for left in 0..side {
+            let mut patch = Vec::new();
+            for channel in 0..channels {
+                for y in 0..size {
+                    for x in 0..size {
+                        patch.push(pixel(channel, top * size + y, left * size + x));
+                    }
+                }
+            }
+            patches.push(patch);
+        }
+    }
+    patches
+}
+
+/// The mean of all rows.
+pub(super) fn mean(x: &Rows) -> Vec<f64> {
+    (0..x[0].len()).map(|f| x.iter().map(|row| row[f]).sum::<f64>() / x.len() as f64).collect()
+}
+
+pub(super) fn sum(a: &Rows, b: &Rows) -> Rows {
     assert_eq!(a.len(), b.len(), "rows of a sum");
     a.iter().zip(b).map(|(a, b)| a.iter().zip(b).map(|(a, b)| a + b).collect()).collect()
 }

@@ -4,6 +4,7 @@ use elastic_space::choices::{DepthChoices, DropPolicy, Granularity, WidthChoices
 use elastic_space::conv::{Activation, ConvSpace, ConvStageChoices, Head, Stem};
 use elastic_space::platform::{OnnxRuntime, Optimization, Provider, Runtime, Tract};
 use elastic_space::random::Purpose;
+use elastic_space::swin::{SwinSpace, SwinStageChoices};
 use elastic_space::vit::{Pooling, VitSpace};
 use elastic_space::{Array, SearchSpace, Seed, Subnet, Weights};
 use rand::Rng;
@@ -62,11 +63,33 @@ fn conv_space() -> ConvSpace {
     }
 }
 
+/// Maps of 5, 3 and 2 tokens a side: windows of 3 that are padded and shifted, one window, one that shrinks; two odd
+/// maps are merged.
+fn swin_space() -> SwinSpace {
+    let per_layer = |choices: &[usize]| WidthChoices { choices: choices.to_vec(), per: Granularity::Layer };
+    let stage = |embed_dim: &[usize], heads: &[usize]| SwinStageChoices {
+        embed_dim: embed_dim.to_vec(),
+        depth: DepthChoices { choices: vec![1, 2, 3], drop: DropPolicy::Any },
+        heads: per_layer(heads),
+        mlp_width: per_layer(&[8, 17]),
+    };
+    SwinSpace {
+        image_size: 15,
+        channels: 2,
+        patch_size: 3,
+        classes: 7,
+        window_size: 3,
+        head_dim: 6,
+        stages: vec![stage(&[5, 8], &[1, 2, 3]), stage(&[9, 11], &[1, 2]), stage(&[13, 14], &[1, 4])],
+        transforms: BTreeMap::new(),
+    }
+}
+
 /// Every family, and every form that it has.
-fn spaces() -> [SearchSpace; 3] {
+fn spaces() -> [SearchSpace; 4] {
     let vit = [Pooling::ClassToken, Pooling::Mean].map(|pooling| SearchSpace::Vit(space(pooling)));
     let [class_token, mean] = vit;
-    [class_token, mean, SearchSpace::Conv(conv_space())]
+    [class_token, mean, SearchSpace::Conv(conv_space()), SearchSpace::Swin(swin_space())]
 }
 
 fn reference(space: &SearchSpace, subnet: &Subnet, weights: &Weights, images: &Array) -> Array {
@@ -74,6 +97,9 @@ fn reference(space: &SearchSpace, subnet: &Subnet, weights: &Weights, images: &A
         (SearchSpace::Vit(space), Subnet::Vit(subnet)) => reference::forward(space, subnet, weights, images),
         (SearchSpace::Conv(space), Subnet::Conv(subnet)) => {
             reference_conv::forward(space, subnet, weights, images)
+        }
+        (SearchSpace::Swin(space), Subnet::Swin(subnet)) => {
+            reference_swin::forward(space, subnet, weights, images)
         }
         _ => panic!("a subnet of the space"),
     }
@@ -213,13 +239,15 @@ fn metadata_comes_back() {
 
 #[test]
 fn graph_as_text() {
-    let [class_token, mean, conv] = spaces();
+    let [class_token, mean, conv, swin] = spaces();
     for (name, space, batch) in [
         ("class_token", &class_token, Batch::Fixed(1)),
         ("class_token_dynamic", &class_token, Batch::Dynamic),
         ("mean_batch_3", &mean, Batch::Fixed(3)),
         ("conv", &conv, Batch::Fixed(1)),
         ("conv_dynamic", &conv, Batch::Dynamic),
+        ("swin", &swin, Batch::Fixed(1)),
+        ("swin_dynamic", &swin, Batch::Dynamic),
     ] {
         let subnet = space.smallest();
         let weights = random_weights(space, &subnet, &mut SEED.generator(Purpose::Candidates, 5));

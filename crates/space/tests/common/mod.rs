@@ -4,6 +4,7 @@
 
 use elastic_space::choices::{DepthChoices, DropPolicy, Granularity, WidthChoices};
 use elastic_space::conv::{Activation, ConvSpace, ConvStageChoices, Head, Stem};
+use elastic_space::swin::{SwinSpace, SwinStageChoices};
 use elastic_space::vit::{Pooling, VitSpace};
 use elastic_space::{Dimension, Place, SearchSpace, Slot};
 use proptest::prelude::*;
@@ -20,7 +21,44 @@ fn widths(values: Vec<usize>) -> impl Strategy<Value = WidthChoices> {
 
 /// Spaces of every family, of up to `layers` layers with up to three choices a slot.
 pub(crate) fn spaces(layers: usize) -> impl Strategy<Value = SearchSpace> {
-    prop_oneof![vit_spaces(layers), conv_spaces(layers)]
+    prop_oneof![vit_spaces(layers), conv_spaces(layers), swin_spaces(layers)]
+}
+
+/// Swin transformers of one stage, or of two of which the first has one layer. Maps of 5 and 3 tokens a side.
+fn swin_spaces(layers: usize) -> impl Strategy<Value = SearchSpace> {
+    let stages = prop_oneof![
+        swin_stages(layers).prop_map(|stage| vec![stage]),
+        (swin_stages(1), swin_stages(layers.saturating_sub(1).max(1))).prop_map(|(a, b)| vec![a, b]),
+    ];
+    (stages, 1..=6_usize).prop_map(|(stages, window_size)| {
+        SearchSpace::Swin(SwinSpace {
+            image_size: 10,
+            channels: 3,
+            patch_size: 2,
+            classes: 7,
+            window_size,
+            head_dim: 4,
+            stages,
+            transforms: [].into(),
+        })
+    })
+}
+
+fn swin_stages(layers: usize) -> impl Strategy<Value = SwinStageChoices> {
+    let depths = subsequence((1..=layers).collect::<Vec<usize>>(), 1..=layers);
+    let drop = prop_oneof![Just(DropPolicy::Prefix), Just(DropPolicy::Any)];
+    let per = || prop_oneof![Just(Granularity::Layer), Just(Granularity::Stage)];
+    let widths = move |values: [usize; 2]| {
+        (subsequence(values.to_vec(), 1..=2), per()).prop_map(|(choices, per)| WidthChoices { choices, per })
+    };
+    (subsequence(vec![6, 9], 1..=2), depths, drop, widths([1, 3]), widths([5, 8])).prop_map(
+        |(embed_dim, choices, drop, heads, mlp_width)| SwinStageChoices {
+            embed_dim,
+            depth: DepthChoices { choices, drop },
+            heads,
+            mlp_width,
+        },
+    )
 }
 
 /// Convolutional networks of one stage, or of two of which the first has one layer.
@@ -134,7 +172,7 @@ fn stages(layers: usize, borders: &[bool]) -> Vec<usize> {
 pub(crate) fn left_out(space: &SearchSpace, slots: &[Slot], genome: &[usize], slot: usize) -> bool {
     let vit = match space {
         SearchSpace::Vit(vit) => vit,
-        SearchSpace::Conv(_) => {
+        SearchSpace::Conv(_) | SearchSpace::Swin(_) => {
             let Place::Layer { layer, stage } = slots[slot].place else { return false };
             let depth = |s: &Slot| s.dimension == Dimension::Depth && s.place == Place::Stage(stage);
             let depth = slots.iter().position(depth).expect("a depth slot of the stage");

@@ -6,6 +6,8 @@ use elastic_space::{Array, Weights};
 use crate::parameters::array;
 
 pub mod conv;
+pub mod swin;
+pub mod transformer;
 pub mod vit;
 
 /// Adds the weight and the bias of a layer.

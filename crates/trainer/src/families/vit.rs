@@ -2,13 +2,14 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, s};
-use elastic_space::vit::{Pooling, VitLayer, VitSpace, VitSubnet};
+use elastic_space::vit::{LAYER_NORM_EPSILON, Pooling, VitLayer, VitSpace, VitSubnet};
 use elastic_space::{Dimension, Weights};
 use rand::Rng;
 
 use super::put;
-use crate::layers::{ElasticLayerNorm, ElasticLinear, ElasticQkv, Transforms, leading};
-use crate::ops::{self, AttentionShape};
+use super::transformer::{Attention, Mlp};
+use crate::layers::{ElasticLayerNorm, ElasticLinear, Transforms, leading};
+use crate::ops::AttentionShape;
 use crate::parameters::{array, param, small_normal};
 
 /// A vision transformer of a space's largest sizes.
@@ -54,56 +55,27 @@ pub struct Block {
     pub mlp: Mlp,
 }
 
-/// Multi-head self-attention; the width of a head is fixed.
-#[derive(Module, Debug)]
-pub struct Attention {
-    /// To queries, keys and values.
-    pub qkv: ElasticQkv,
-    /// From the heads back to the embedding.
-    pub proj: ElasticLinear,
-}
-
-/// Two linear layers with GELU between.
-#[derive(Module, Debug)]
-pub struct Mlp {
-    /// Embedding to hidden.
-    pub fc1: ElasticLinear,
-    /// Hidden to embedding.
-    pub fc2: ElasticLinear,
-}
-
 impl Vit {
     /// A network of the space's largest sizes with random weights.
     pub fn new(space: &VitSpace, device: &Device, rng: &mut impl Rng) -> Self {
         let largest = |choices: &[usize]| choices[choices.len() - 1];
         let embed = largest(&space.embed_dim);
-        let inner = largest(&space.heads.choices) * space.head_dim;
-        let hidden = largest(&space.mlp_width.choices);
-        let transforms = |dimension, choices: &[usize], factor: usize| {
-            let outputs: Vec<usize> = choices.iter().map(|choice| factor * choice).collect();
-            Transforms::new(space.transform(dimension), &outputs, device)
-        };
-        let of_embedding = || transforms(Dimension::Embedding, &space.embed_dim, 1);
-        let of_heads = || transforms(Dimension::Heads, &space.heads.choices, 3 * space.head_dim);
-        let of_width = || transforms(Dimension::Width, &space.mlp_width.choices, 1);
-        let norm = || ElasticLayerNorm::new(embed, device).with_transforms(of_embedding());
+        let of_embedding =
+            || Transforms::new(space.transform(Dimension::Embedding), &space.embed_dim, device);
+        let norm =
+            || ElasticLayerNorm::new(embed, LAYER_NORM_EPSILON, device).with_transforms(of_embedding());
         let proj = ElasticLinear::new(space.patch_values(), embed, device, rng);
         let patch_embed = PatchEmbedding { proj: proj.with_transforms(of_embedding()) };
         let cls_token =
             (space.pooling == Pooling::ClassToken).then(|| param(small_normal([1, 1, embed], rng), device));
         let pos_embed = param(small_normal([1, space.tokens(), embed], rng), device);
+        let (heads, width) = (space.transform(Dimension::Heads), space.transform(Dimension::Width));
         let blocks = (0..space.layers())
             .map(|_| Block {
                 norm1: norm(),
-                attn: Attention {
-                    qkv: ElasticQkv::new(embed, inner, device, rng).with_transforms(of_heads()),
-                    proj: ElasticLinear::new(inner, embed, device, rng),
-                },
+                attn: Attention::new(embed, &space.heads.choices, space.head_dim, heads, device, rng),
                 norm2: norm(),
-                mlp: Mlp {
-                    fc1: ElasticLinear::new(embed, hidden, device, rng).with_transforms(of_width()),
-                    fc2: ElasticLinear::new(hidden, embed, device, rng),
-                },
+                mlp: Mlp::new(embed, &space.mlp_width.choices, width, device, rng),
             })
             .collect();
         Self {
@@ -123,7 +95,7 @@ impl Vit {
     ///
     /// # Shapes
     ///
-    /// - patches: `[batch, rows, columns, channels * patch * patch]`, from [`Self::patches`]
+    /// - patches: `[batch, rows, columns, channels * patch * patch]`, from [`super::transformer::patches`]
     /// - output: `[batch, classes]`
     pub fn forward(&self, patches: Tensor<4>, subnet: &VitSubnet) -> Tensor<2> {
         let [batch, rows, columns, values] = patches.dims();
@@ -161,36 +133,21 @@ impl Vit {
         }
         weights.insert("pos_embed".into(), array(self.positions(embed)));
         for (position, layer) in subnet.layers.iter().enumerate() {
-            let (block, inner) = (&self.blocks[layer.index], layer.heads * self.head_dim);
+            let block = &self.blocks[layer.index];
             let name = |part: &str| format!("blocks.{position}.{part}");
             put(&mut weights, &name("norm1"), block.norm1.slice(embed));
-            put(&mut weights, &name("attn.qkv"), block.attn.qkv.slice(embed, inner));
-            put(&mut weights, &name("attn.proj"), block.attn.proj.slice(inner, embed));
+            block.attn.extract(&mut weights, &name("attn"), embed, layer.heads * self.head_dim);
             put(&mut weights, &name("norm2"), block.norm2.slice(embed));
-            put(&mut weights, &name("mlp.fc1"), block.mlp.fc1.slice(embed, layer.mlp_width));
-            put(&mut weights, &name("mlp.fc2"), block.mlp.fc2.slice(layer.mlp_width, embed));
+            block.mlp.extract(&mut weights, &name("mlp"), embed, layer.mlp_width);
         }
         put(&mut weights, "norm", self.norm.slice(embed));
         put(&mut weights, "head", self.head.slice(embed, self.classes));
         weights
     }
 
-    /// Cuts images into patches; a patch lists its channels, then its rows.
-    ///
-    /// # Shapes
-    ///
-    /// - images: `[batch, channels, height, width]`
-    /// - output: `[batch, rows, columns, channels * patch * patch]`
-    pub fn patches(&self, images: Tensor<4>) -> Tensor<4> {
-        let [batch, channels, height, width] = images.dims();
-        let size = self.patch_size;
-        let (rows, columns) = (height / size, width / size);
-        images.reshape([batch, channels, rows, size, columns, size]).permute([0, 2, 4, 1, 3, 5]).reshape([
-            batch,
-            rows,
-            columns,
-            channels * size * size,
-        ])
+    /// Pixels of a patch in one direction.
+    pub fn patch_size(&self) -> usize {
+        self.patch_size
     }
 
     fn patch_values(&self) -> usize {
@@ -215,41 +172,9 @@ impl Block {
     /// - output: `[batch * tokens, embed]`
     fn forward(&self, x: Tensor<2>, layer: &VitLayer, batch: usize, head_dim: usize) -> Tensor<2> {
         let normal = self.norm1.forward(x.clone());
-        let x = self.attn.forward_add(normal, layer.heads, batch, head_dim, x);
+        let shape = AttentionShape { tokens: x.dims()[0] / batch, heads: layer.heads, head_dim };
+        let x = self.attn.forward_add(normal, shape, x);
         let normal = self.norm2.forward(x.clone());
         self.mlp.forward_add(normal, layer.mlp_width, x)
-    }
-}
-
-impl Attention {
-    /// A residual plus scaled dot-product attention of the first `heads` heads.
-    ///
-    /// # Shapes
-    ///
-    /// - x, residual: `[batch * tokens, embed]`
-    /// - output: `[batch * tokens, embed]`
-    fn forward_add(
-        &self,
-        x: Tensor<2>,
-        heads: usize,
-        batch: usize,
-        head_dim: usize,
-        residual: Tensor<2>,
-    ) -> Tensor<2> {
-        let shape = AttentionShape { tokens: x.dims()[0] / batch, heads, head_dim };
-        let qkv = self.qkv.forward(x, heads * head_dim);
-        self.proj.forward_add(ops::attention(qkv, shape), residual)
-    }
-}
-
-impl Mlp {
-    /// A residual plus the MLP.
-    ///
-    /// # Shapes
-    ///
-    /// - x, residual: `[rows, embed]`
-    /// - output: `[rows, embed]`
-    fn forward_add(&self, x: Tensor<2>, width: usize, residual: Tensor<2>) -> Tensor<2> {
-        self.fc2.forward_add(ops::gelu(self.fc1.forward(x, width)), residual)
     }
 }

@@ -1,5 +1,6 @@
 //! From the shapes that a file's tensors have to those of the supernet.
 
+use elastic_space::swin::SwinSpace;
 use elastic_space::vit::VitSpace;
 use elastic_space::{Array, SearchSpace, Weights};
 
@@ -41,9 +42,9 @@ pub(super) fn convert(
 
 /// Takes the attention's factor 1 / sqrt(head_dim) out of the query's weights, where an exported file has it.
 pub(super) fn unfold_scale(weights: &mut Weights, space: &SearchSpace) {
-    let SearchSpace::Vit(VitSpace { head_dim, .. }) = space else { return };
+    let Some(head_dim) = space.head_dim() else { return };
     // The exporter's factor, rounded as there.
-    let scale = f64::from((*head_dim as f64).powf(-0.5) as f32);
+    let scale = f64::from((head_dim as f64).powf(-0.5) as f32);
     for (_, array) in weights.iter_mut().filter(|(name, _)| is_qkv(name)) {
         let inner = array.shape[array.shape.len() - 1];
         for row in array.data.chunks_mut(3 * inner) {
@@ -61,8 +62,8 @@ pub(super) fn difference(file: &SearchSpace, space: &SearchSpace) -> Option<Stri
     differing.or_else(surplus).map(|layer| layer.name.clone())
 }
 
-/// The supernet's own layout. Exported files and standalone subnets have the three parts of a projection
-/// side by side, and tables without their leading axis.
+/// The supernet's own layout. Exported files and standalone subnets have the three parts of a projection and the
+/// four of a merging side by side, and tables without their leading axis.
 fn elastic(name: &str, expected: &[usize]) -> Vec<Form> {
     let plain = |shape: &[usize]| Form { shape: shape.to_vec(), transposed: false };
     let mut forms = vec![plain(expected)];
@@ -70,6 +71,7 @@ fn elastic(name: &str, expected: &[usize]) -> Vec<Form> {
         [inputs, 3, inner] if is_qkv(name) => forms.push(plain(&[*inputs, 3 * inner])),
         [3, inner] if is_qkv(name) => forms.push(plain(&[3 * inner])),
         [1, rest @ ..] if !rest.is_empty() => forms.push(plain(rest)),
+        [4, rest @ ..] if is_merging(name) => forms.push(plain(&side_by_side(rest))),
         _ => {}
     }
     // The class token has two such axes.
@@ -79,7 +81,7 @@ fn elastic(name: &str, expected: &[usize]) -> Vec<Form> {
     forms
 }
 
-/// The layout of PyTorch's modules, as timm's `VisionTransformer` has them.
+/// The layout of PyTorch's modules, as timm's `VisionTransformer` and `SwinTransformer` have them.
 fn pytorch(name: &str, expected: &[usize], space: &SearchSpace) -> Vec<Form> {
     let plain = |shape: &[usize]| Form { shape: shape.to_vec(), transposed: false };
     let transposed = |shape: &[usize]| Form { shape: shape.to_vec(), transposed: true };
@@ -87,8 +89,14 @@ fn pytorch(name: &str, expected: &[usize], space: &SearchSpace) -> Vec<Form> {
     match expected {
         [inputs, 3, inner] if is_qkv(name) => vec![transposed(&[3 * inner, *inputs])],
         [3, inner] if is_qkv(name) => vec![plain(&[3 * inner])],
+        [4, inputs, outputs] if is_merging(name) => vec![transposed(&[*outputs, 4 * inputs])],
+        [4, inputs] if is_merging(name) => vec![plain(&[4 * inputs])],
+        [1, rest @ ..] if name.ends_with(".relative_position_bias_table") => vec![plain(rest)],
         [inputs, outputs] if is_weight => match space {
-            SearchSpace::Vit(VitSpace { channels, patch_size, .. }) if name == "patch_embed.proj.weight" => {
+            SearchSpace::Vit(VitSpace { channels, patch_size, .. })
+            | SearchSpace::Swin(SwinSpace { channels, patch_size, .. })
+                if name == "patch_embed.proj.weight" =>
+            {
                 vec![transposed(&[*outputs, *channels, *patch_size, *patch_size])]
             }
             _ => vec![transposed(&[*outputs, *inputs])],
@@ -99,6 +107,17 @@ fn pytorch(name: &str, expected: &[usize], space: &SearchSpace) -> Vec<Form> {
 
 fn is_qkv(name: &str) -> bool {
     name.ends_with(".attn.qkv.weight") || name.ends_with(".attn.qkv.bias")
+}
+
+fn is_merging(name: &str) -> bool {
+    name.contains(".downsample.")
+}
+
+/// The shape of four like tensors whose first axis becomes one.
+fn side_by_side(shape: &[usize]) -> Vec<usize> {
+    let mut shape = shape.to_vec();
+    shape[0] *= 4;
+    shape
 }
 
 /// A matrix of `rows` rows, transposed.
@@ -162,6 +181,25 @@ mod tests {
             let result = convert(name, array, expected, layout, &space());
             let values = values.map(|values| Array { shape: expected.to_vec(), data: values.to_vec() });
             assert_eq!(result.ok(), values, "{row}");
+        }
+    }
+
+    #[test]
+    fn merged_tokens_are_four_matrices() {
+        let counted: Vec<f32> = (0..8_u8).map(f32::from).collect();
+        let turned = vec![0.0, 4.0, 1.0, 5.0, 2.0, 6.0, 3.0, 7.0];
+        for (layout, name, expected, found, values) in [
+            (Layout::Elastic, "layers.1.downsample.reduction.weight", &[4, 1, 2][..], &[4, 2][..], &counted),
+            (Layout::Pytorch, "layers.1.downsample.reduction.weight", &[4, 1, 2], &[2, 4], &turned),
+            (Layout::Elastic, "layers.1.downsample.norm.weight", &[4, 2], &[8], &counted),
+            (Layout::Pytorch, "layers.1.downsample.norm.bias", &[4, 2], &[8], &counted),
+            (Layout::Elastic, "a.relative_position_bias_table", &[1, 4, 2], &[4, 2], &counted),
+            (Layout::Pytorch, "a.relative_position_bias_table", &[1, 4, 2], &[4, 2], &counted),
+        ] {
+            let array = Array { shape: found.to_vec(), data: counted.clone() };
+            let found = convert(name, array, expected, layout, &space());
+            let expected = Array { shape: expected.to_vec(), data: values.clone() };
+            assert_eq!(found, Ok(expected), "{layout:?} {name}");
         }
     }
 

@@ -112,8 +112,11 @@ fn onnx(path: &Path) -> Result<Source, InitError> {
         None if content.producer == PRODUCER => return Err(metadata("it is not there".to_owned())),
         None => None,
     };
-    // A number without an axis is a constant of the graph, such as GELU's square root of two.
-    let tensors = content.initializers.into_iter().filter(|(_, array)| !array.shape.is_empty());
+    // A number without an axis is a constant of the graph, such as GELU's square root of two; so is what the exporter
+    // calls a part of a formula, such as the mask of shifted windows.
+    let formula = |name: &str| exported.is_some() && name.starts_with("float.");
+    let learned = |(name, array): &(String, Array)| !array.shape.is_empty() && !formula(name);
+    let tensors = content.initializers.into_iter().filter(learned);
     let tensors = tensors.map(|(name, array)| (name, Tensor::Floats(array))).collect();
     Ok(Source { tensors, exported, space: None })
 }

@@ -6,6 +6,7 @@
 mod batch_norm;
 mod depthwise;
 mod linear;
+mod merge;
 mod norm;
 mod pointwise;
 mod qkv;
@@ -14,6 +15,7 @@ mod transform;
 pub use batch_norm::{ElasticBatchNorm, Moments, Normalisation, Statistics};
 pub use depthwise::ElasticDepthwise;
 pub use linear::ElasticLinear;
+pub use merge::{ElasticMergeLinear, ElasticMergeNorm};
 pub use norm::ElasticLayerNorm;
 pub use pointwise::ElasticPointwise;
 pub use qkv::ElasticQkv;

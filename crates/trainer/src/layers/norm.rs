@@ -2,7 +2,6 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
-use elastic_space::vit::LAYER_NORM_EPSILON;
 
 use super::{Transforms, leading};
 use crate::ops;
@@ -17,15 +16,18 @@ pub struct ElasticLayerNorm {
     pub bias: Param<Tensor<1>>,
     /// On the normalised features.
     pub transforms: Transforms,
+    #[module(skip)]
+    epsilon: f32,
 }
 
 impl ElasticLayerNorm {
-    /// A layer of the largest size: scale one, shift zero.
-    pub fn new(features: usize, device: &Device) -> Self {
+    /// A layer of the largest size: scale one, shift zero. `epsilon` is added to the variance.
+    pub fn new(features: usize, epsilon: f64, device: &Device) -> Self {
         Self {
             weight: param(constant([features], 1.0), device),
             bias: param(constant([features], 0.0), device),
             transforms: Transforms::identity(),
+            epsilon: epsilon as f32,
         }
     }
 
@@ -48,6 +50,6 @@ impl ElasticLayerNorm {
     /// - output: `[rows, features]`
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         let (weight, bias) = self.slice(x.dims()[1]);
-        ops::layer_norm(x, weight, bias, LAYER_NORM_EPSILON as f32)
+        ops::layer_norm(x, weight, bias, self.epsilon)
     }
 }

@@ -5,6 +5,7 @@
 
 mod attention;
 mod backward;
+mod biased;
 mod convolution;
 mod elementwise;
 mod gemm;
@@ -24,6 +25,7 @@ use burn::backend::{Backend, Dispatch, Flex, TensorMetadata, backend_extension};
 use burn::tensor::{Slice, Tensor};
 
 pub(crate) use attention::AttentionShape;
+pub(crate) use biased::biased_attention;
 pub(crate) use convolution::{
     Activation, Window, activation, batch_norm, depthwise, mean_pixels, moments, scale_channels, unfold,
 };

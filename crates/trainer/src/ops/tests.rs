@@ -144,6 +144,29 @@ proptest! {
     }
 
     #[test]
+    fn biased_attention_is_that_of_burn(
+        images in 1_usize..4, groups in 1_usize..4, tokens in 1_usize..20, heads in 1_usize..4,
+        head_dim in 1_usize..20, seed: u64,
+    ) {
+        let mut draw = draw(seed, Device::flex().autodiff());
+        let (sequences, inner) = (images * groups, heads * head_dim);
+        let qkv = draw.normal([sequences * tokens, 3 * inner], 1.0).require_grad();
+        let bias = draw.normal([groups, heads, tokens, tokens], 1.0).require_grad();
+        let parts = qkv.clone().reshape([sequences, tokens, 3 * heads, head_dim]).swap_dims(1, 2);
+        let [query, key, value] = [0, 1, 2].map(|part| parts.clone().narrow(1, part * heads, heads));
+        let scores = query.matmul(key.swap_dims(2, 3)) / (head_dim as f32).sqrt();
+        // Images follow one another, and in each the groups.
+        let scores = scores + Tensor::cat(vec![bias.clone(); images], 0);
+        let context = activation::softmax(scores, 3).matmul(value);
+        let burns = context.swap_dims(1, 2).reshape([sequences * tokens, inner]);
+        let shape = AttentionShape { tokens, heads, head_dim };
+        let ours = super::biased_attention(qkv.clone(), bias.clone(), shape);
+        same((ours, burns), &draw.normal([sequences * tokens, inner], 1.0), |all| {
+            vec![flat(qkv.grad(all)), flat(bias.grad(all))]
+        })?;
+    }
+
+    #[test]
     fn attention_equals_the_default_of_other_backends(
         images in 1_usize..3, tokens in 1_usize..20, heads in 1_usize..4, head_dim in 1_usize..20, seed: u64,
     ) {

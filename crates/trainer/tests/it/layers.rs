@@ -92,7 +92,7 @@ proptest! {
         rows in 1_usize..6,
         seed in 0..u64::MAX / 2,
     ) {
-        let layer = filled(ElasticLayerNorm::new(largest, &Device::flex()), seed);
+        let layer = filled(ElasticLayerNorm::new(largest, LAYER_NORM_EPSILON, &Device::flex()), seed);
         let (weight, bias) = (array(layer.weight.val()).data, array(layer.bias.val()).data);
         let x = random(&[rows, features], seed + 9);
         let forward = array(layer.forward(tensor(&x)));

@@ -22,6 +22,7 @@ mod schemes;
 mod stages;
 mod step;
 mod support;
+mod swin;
 mod teacher;
 mod transforms;
 mod weight_sharing;

@@ -10,6 +10,7 @@ use elastic_space::choices::{DepthChoices, DropPolicy, Granularity, TransformKin
 use elastic_space::conv::{Activation, ConvSpace, ConvStageChoices, Head, Stem};
 use elastic_space::random::Purpose;
 use elastic_space::sampling::Mixed;
+use elastic_space::swin::{SwinSpace, SwinStageChoices};
 use elastic_space::vit::{Pooling, VitSpace};
 use elastic_space::{Array, Dimension, Sampling, SearchSpace, Seed, Subnet, Weights};
 use elastic_trainer::config::{
@@ -85,9 +86,36 @@ pub(crate) fn conv_space(drop: DropPolicy, per: Granularity) -> ConvSpace {
     }
 }
 
+/// Images of 2 x 10 x 10 in maps of 5, 3 and 2 tokens a side: windows of 3 that are padded and shifted, one window, one
+/// that shrinks; no width is one of a neighbour's.
+pub(crate) fn swin_space(drop: DropPolicy, per: Granularity) -> SwinSpace {
+    let choices = |choices: &[usize]| WidthChoices { choices: choices.to_vec(), per };
+    let stage = |embed_dim: &[usize], depth: &[usize], heads: &[usize], mlp: &[usize]| SwinStageChoices {
+        embed_dim: embed_dim.to_vec(),
+        depth: DepthChoices { choices: depth.to_vec(), drop },
+        heads: choices(heads),
+        mlp_width: choices(mlp),
+    };
+    SwinSpace {
+        image_size: 10,
+        channels: 2,
+        patch_size: 2,
+        classes: 3,
+        window_size: 3,
+        head_dim: 3,
+        stages: vec![
+            stage(&[5, 8], &[1, 2, 3], &[1, 2, 3], &[7, 12]),
+            stage(&[6, 10], &[1, 2], &[1, 2], &[9, 11]),
+            stage(&[13, 14], &[1], &[1, 4], &[16]),
+        ],
+        transforms: BTreeMap::new(),
+    }
+}
+
 /// A space of every family.
-pub(crate) fn families() -> [SearchSpace; 2] {
-    [space(), SearchSpace::Conv(conv_space(DropPolicy::Any, Granularity::Layer))]
+pub(crate) fn families() -> [SearchSpace; 3] {
+    let (drop, per) = (DropPolicy::Any, Granularity::Layer);
+    [space(), SearchSpace::Conv(conv_space(drop, per)), SearchSpace::Swin(swin_space(drop, per))]
 }
 
 /// A stage of six steps with nothing beyond what is needed.
@@ -296,7 +324,7 @@ pub(crate) fn origins(full: &Weights, space: &SearchSpace, subnet: &Subnet) -> B
 }
 
 /// The row-major offsets of the leading part `shape` of an array of shape `full`.
-fn leading(full: &[usize], shape: &[usize]) -> Vec<usize> {
+pub(crate) fn leading(full: &[usize], shape: &[usize]) -> Vec<usize> {
     assert_eq!(full.len(), shape.len(), "{full:?} {shape:?}");
     let offset = |flat: usize| {
         let (mut rest, mut offset, mut stride) = (flat, 0, 1);
