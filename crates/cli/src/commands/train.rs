@@ -196,7 +196,6 @@ impl Train {
                 map: Vec::new(),
                 layout: Layout::Elastic,
                 fresh: Vec::new(),
-                sort_channels: false,
                 after: Some(after),
             });
         }

@@ -20,7 +20,6 @@ mod refusals;
 mod resume;
 mod runs;
 mod schemes;
-mod sort;
 mod stages;
 mod step;
 mod support;
