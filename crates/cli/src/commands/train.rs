@@ -196,6 +196,7 @@ impl Train {
                 map: Vec::new(),
                 layout: Layout::Elastic,
                 fresh: Vec::new(),
+                sort_channels: false,
                 after: Some(after),
             });
         }

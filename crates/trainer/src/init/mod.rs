@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use elastic_runtime::initializers::ReadOnnxError;
 use elastic_space::file::ReadError;
-use elastic_space::{SearchSpace, Weights};
+use elastic_space::{Array, SearchSpace, Weights};
 use pytorch_reader::PytorchError;
 use safetensors::SafeTensorError;
 use schemars::JsonSchema;
@@ -14,6 +14,7 @@ use thiserror::Error;
 
 use crate::layers::{Moments, Statistics};
 use crate::parameters;
+use crate::sort;
 use crate::supernet::Network;
 
 mod layout;
@@ -49,6 +50,10 @@ pub struct Init {
     /// tensors of these names are left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fresh: Vec<String>,
+    /// Whether hidden channels, features and heads are sorted, the most important first: as a smaller subnet keeps the
+    /// first, it then begins better. The largest network computes the same.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sort_channels: bool,
     /// The last stage that these weights have been through, for instance `2-depth`: the run begins with
     /// the next one. Left out, it begins with the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -138,7 +143,7 @@ pub enum InitError {
         /// The file.
         path: PathBuf,
         /// The cause.
-        source: PytorchError,
+        source: Box<PytorchError>,
     },
     /// A pattern of tensors that begin at random is no regular expression.
     #[error("init.fresh[{index}] is `{pattern}`, which is no regular expression: {reason}")]
@@ -175,6 +180,17 @@ pub enum InitError {
         entry: &'static str,
         /// What is wrong.
         reason: String,
+    },
+    /// Learned transforms belong to the channels as they stand.
+    #[error(
+        "read {}: `{tensor}` is a learned transform of the first channels as they stand: leave init.sort-channels out",
+        path.display()
+    )]
+    SortsTransformed {
+        /// The file.
+        path: PathBuf,
+        /// The transform's tensor.
+        tensor: String,
     },
     /// An exported file holds a smaller network than the supernet.
     #[error(
@@ -291,7 +307,11 @@ pub fn load(init: &Init, network: &Network, space: &SearchSpace) -> Result<Initi
     let is_random = |name: &str| random.iter().any(|pattern| pattern.is_match(name));
     tensors.retain(|name, _| !is_random(name));
     let (kept, mut expected): (Weights, Weights) = fresh.into_iter().partition(|(name, _)| is_random(name));
-    let norms = running(network, &tensors, &mut expected);
+    let of_channels = |name: &&String| name.contains(TRANSFORMS) && !name.contains(".depthwise.transforms.");
+    if let (true, Some(tensor)) = (init.sort_channels, tensors.keys().find(of_channels)) {
+        return Err(InitError::SortsTransformed { path: path.clone(), tensor: tensor.clone() });
+    }
+    let norms = running(network, &mut tensors, &mut expected);
     let mut weights = fit(tensors, expected, init.layout, space)
         .map_err(|misfit| InitError::Misfit { path: path.clone(), misfit })?;
     weights.extend(kept);
@@ -301,6 +321,9 @@ pub fn load(init: &Init, network: &Network, space: &SearchSpace) -> Result<Initi
     if let Some(layer) = own.and_then(|own| layout::difference(&own, space)) {
         return Err(InitError::OtherNetwork { path: path.clone(), layer });
     }
+    if init.sort_channels {
+        sort::by_importance(&mut weights, space, &sort::SORTABLE.into());
+    }
     let mut take = |name: String| weights.remove(&name).expect("it was looked for").data;
     let moments = norms
         .iter()
@@ -309,19 +332,23 @@ pub fn load(init: &Init, network: &Network, space: &SearchSpace) -> Result<Initi
     Ok(Initial { weights, statistics: (!norms.is_empty()).then_some(statistics) })
 }
 
-/// The batch normalisations whose running statistics are to be looked for, which `expected` then has too: all of them if
-/// the file has those of any, else none.
-fn running(network: &Network, tensors: &BTreeMap<String, Tensor>, expected: &mut Weights) -> Vec<String> {
+/// The batch normalisations whose running statistics the file must have, which `expected` then has too: all of them if it
+/// has those of any, else none. Where one begins at random, statistics of the others are worth nothing, and left out.
+fn running(network: &Network, tensors: &mut BTreeMap<String, Tensor>, expected: &mut Weights) -> Vec<String> {
     let Network::Conv(conv) = network else { return Vec::new() };
     let norms = conv.normalisations();
     let names = |norm: &String| [MEAN, VARIANCE].map(|suffix| format!("{norm}{suffix}"));
     if !norms.iter().flat_map(names).any(|name| tensors.contains_key(&name)) {
         return Vec::new();
     }
-    for norm in &norms {
-        if let Some(scale) = expected.get(&format!("{norm}.weight")).cloned() {
-            expected.extend(names(norm).map(|name| (name, scale.clone())));
-        }
+    let scales: Option<Vec<Array>> =
+        norms.iter().map(|norm| expected.get(&format!("{norm}.weight")).cloned()).collect();
+    let Some(scales) = scales else {
+        norms.iter().flat_map(names).for_each(|name| drop(tensors.remove(&name)));
+        return Vec::new();
+    };
+    for (norm, scale) in norms.iter().zip(scales) {
+        expected.extend(names(norm).map(|name| (name, scale.clone())));
     }
     norms
 }

@@ -110,7 +110,8 @@ fn halves<T: Into<f32>>(bytes: &[u8], from_bits: fn(u16) -> T) -> Vec<f32> {
 /// What `torch.save` has written, in any of its formats. Tensors may be views with strides of their own: they are read row
 /// by row.
 fn pytorch(path: &Path) -> Result<Source, InitError> {
-    let damaged = |source: PytorchError| InitError::Pytorch { path: path.to_owned(), source };
+    let damaged =
+        |source: PytorchError| InitError::Pytorch { path: path.to_owned(), source: Box::new(source) };
     let mut tensors = BTreeMap::new();
     for (name, tensor) in PytorchReader::new(path).map_err(damaged)?.into_tensors() {
         let read = || tensor.read().map_err(|error| damaged(error.into()));

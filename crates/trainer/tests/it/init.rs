@@ -19,7 +19,14 @@ use crate::onnx::{constants, encode};
 use crate::support::{self, DROPS, GRANULARITIES, POOLINGS, images, supernet, vit_space, worst};
 
 fn init(from: &Path) -> Init {
-    Init { from: from.to_owned(), map: Vec::new(), layout: Layout::Elastic, fresh: Vec::new(), after: None }
+    Init {
+        from: from.to_owned(),
+        map: Vec::new(),
+        layout: Layout::Elastic,
+        fresh: Vec::new(),
+        sort_channels: false,
+        after: None,
+    }
 }
 
 fn rename(from: &str, to: &str) -> Rename {

@@ -91,7 +91,14 @@ fn begin(init: &Init, space: &ConvSpace) -> Result<(Supernet, Initial), String> 
 }
 
 fn init(path: PathBuf) -> Init {
-    Init { from: path, map: Vec::new(), layout: Layout::Pytorch, fresh: Vec::new(), after: None }
+    Init {
+        from: path,
+        map: Vec::new(),
+        layout: Layout::Pytorch,
+        fresh: Vec::new(),
+        sort_channels: false,
+        after: None,
+    }
 }
 
 #[test]
@@ -152,6 +159,14 @@ fn a_classifier_of_other_classes_begins_at_random() {
         assert_eq!(array, &from[name], "{name}");
     }
     assert_eq!(found.weights.len(), random.len());
+    // With a normalisation among them, the running statistics of the others say nothing.
+    let mut tensors = pytorch(&collect(&made.network), &space);
+    tensors.extend(running(&made));
+    let (_folder, with_statistics) = file(&tensors);
+    let init = Init { from: with_statistics, ..patterns(&["(head|hidden|classifier)\\..*"]) };
+    let (fresh, found) = begin(&init, &space).expect("it fits");
+    assert_eq!(found.statistics, None);
+    assert_eq!(found.weights["head.norm.weight"], collect(&fresh.network)["head.norm.weight"]);
     // Part of a name is not enough.
     let text = begin(&patterns(&["classifier\\..*", "classifier"]), &space).err().expect("no such tensor");
     let expected = "init.fresh[1] is `classifier`, which is the whole name of no tensor: the names are those of the \

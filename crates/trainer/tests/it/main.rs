@@ -20,6 +20,7 @@ mod refusals;
 mod resume;
 mod runs;
 mod schemes;
+mod sort;
 mod stages;
 mod step;
 mod support;

@@ -192,6 +192,7 @@ fn a_progressive_scheme_in_yaml() {
         subnets: SubnetCount::Auto,
         sampling: Sampling::Mixed(Mixed { fixed: vec!["largest".into()], rest: Box::new(per_stage) }),
         share_earlier: None,
+        sort_channels: false,
         reduce: Reduce::Mean,
         distillation: Some(Distillation { weight: 0.5, teacher: Teacher::InPlace }),
     };

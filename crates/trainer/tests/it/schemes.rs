@@ -176,6 +176,7 @@ fn schemes_at_the_edge_of_what_is_allowed() {
         map: Vec::new(),
         layout: Layout::Elastic,
         fresh: Vec::new(),
+        sort_channels: false,
         after: None,
     };
     let begun = |mut model: Model| {

@@ -101,6 +101,7 @@ pub(crate) fn stage() -> Stage {
         subnets: SubnetCount::Count(2),
         sampling: Sampling::Random,
         share_earlier: None,
+        sort_channels: false,
         reduce: Reduce::Sum,
         distillation: None,
     }
