@@ -7,6 +7,7 @@ use std::io::{BufRead, Write};
 use std::time::Instant;
 
 use burn::tensor::{Device, Distribution, Tensor};
+use elastic_space::conv::Padding;
 
 // Compiled into this program, so that what is timed needs no public name.
 #[allow(dead_code, unused_imports, unreachable_pub, reason = "only some operations are timed")]
@@ -52,12 +53,13 @@ fn run(order: &Order) -> Vec<f64> {
         ("depthwise", &[batch, side, channels, kernel, stride]) => {
             let (x, w) =
                 (inputs.draw([batch, side, side, channels]), inputs.draw([kernel, kernel, channels]));
-            time(order, || ops::depthwise(x.clone(), w.clone(), Window::centred(kernel, stride)))
+            let window = Window::padded(Padding::Centred, kernel, stride, [side; 2]);
+            time(order, || ops::depthwise(x.clone(), w.clone(), window))
         }
         ("convolution", &[batch, side, from, to, kernel, stride]) => {
             let x = inputs.draw([batch, side, side, from]);
             let (w, b) = (inputs.draw([kernel * kernel * from, to]), inputs.draw([to]));
-            let window = Window::centred(kernel, stride);
+            let window = Window::padded(Padding::Centred, kernel, stride, [side; 2]);
             time(order, || ops::linear(ops::unfold(x.clone(), window), w.clone(), b.clone()))
         }
         ("linear", &[rows, from, to]) => {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
+use elastic_data::DataConfig;
 use elastic_exporter::{Batch, GraphOptions};
 use elastic_space::Subnet;
 pub(crate) use elastic_space::subnet::METADATA_KEY as SUBNET_KEY;
@@ -31,7 +32,16 @@ pub(crate) struct InvalidBatch {
 /// What is written besides the network; nothing that changes from run to run. A batch of `None` is
 /// dynamic.
 pub(crate) fn options(run: &Run, subnet: &Subnet, batch: Option<usize>) -> anyhow::Result<GraphOptions> {
-    let data = &run.model.data;
+    options_of(&run.model.data, &run.loaded.sha256, subnet, batch)
+}
+
+/// [`options`] of a network that was cut from a file with the SHA-256 `weights`.
+pub(crate) fn options_of(
+    data: &DataConfig,
+    weights: &str,
+    subnet: &Subnet,
+    batch: Option<usize>,
+) -> anyhow::Result<GraphOptions> {
     let preprocessing = serde_json::json!({
         "scale": 1.0 / 255.0,
         "mean": data.mean,
@@ -40,7 +50,7 @@ pub(crate) fn options(run: &Run, subnet: &Subnet, batch: Option<usize>) -> anyho
     });
     let metadata = BTreeMap::from([
         (SUBNET_KEY.to_owned(), serde_json::to_string(subnet)?),
-        (CHECKPOINT_KEY.to_owned(), run.loaded.sha256.clone()),
+        (CHECKPOINT_KEY.to_owned(), weights.to_owned()),
         (PREPROCESSING_KEY.to_owned(), preprocessing.to_string()),
         (BATCH_KEY.to_owned(), batch.map_or_else(|| "dynamic".to_owned(), |batch| batch.to_string())),
     ]);

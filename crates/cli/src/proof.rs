@@ -48,15 +48,27 @@ pub(crate) fn prove(
     let batch = batch.unwrap_or(DYNAMIC_BATCH);
     let validation = Validation::new(run, validation, COMPARED_IMAGES);
     let reference = run.loaded.supernet.logits(&validation.images, subnet);
-    let agreement = [onnx_runtime_cpu(1), Runtime::Tract(Default::default())]
-        .iter()
-        .map(|runtime| agree(model, runtime, &validation.images, &reference, batch))
-        .collect::<anyhow::Result<Vec<_>>>()?;
+    let agreement = compare(model, &validation.images, &reference, batch)?;
     let test = load_test(&run.model.data, run.model.space.input(), &mut |line| reporter.say(line))?;
     let images = normalise(&run.model.data.normalisation(), &test, 0..test.len());
     let mut session = elastic_runtime::open(&onnx_runtime_cpu(1), model)?;
     let test_accuracy = elastic_exporter::accuracy(session.as_mut(), &images, &test.labels, batch)?;
     Ok(Proof { agreement, tolerance: TOLERANCE, test_accuracy, test_images: test.len() })
+}
+
+/// How far ONNX Runtime and tract agree with the logits of some images.
+///
+/// # Errors
+///
+/// [`VerificationFailed`] if one of them disagrees.
+pub(crate) fn compare(
+    model: &[u8],
+    images: &Array,
+    logits: &Array,
+    batch: usize,
+) -> anyhow::Result<Vec<Agreement>> {
+    let runtimes = [onnx_runtime_cpu(1), Runtime::Tract(Default::default())];
+    runtimes.iter().map(|runtime| agree(model, runtime, images, logits, batch)).collect()
 }
 
 fn agree(

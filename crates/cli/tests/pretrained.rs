@@ -90,7 +90,14 @@ fn a_run_begins_with_an_exported_largest_subnet() {
             let made = Supernet::new(space.clone(), Seed(1), &Device::flex());
             let (_folder, path) = exported(&made, batch);
             let fresh = Supernet::new(space.clone(), Seed(9), &Device::flex());
-            let init = Init { from: path, map: Vec::new(), layout: Layout::Elastic, after: None };
+            let init = Init {
+                from: path,
+                map: Vec::new(),
+                layout: Layout::Elastic,
+                fresh: Vec::new(),
+                sort_channels: false,
+                after: None,
+            };
             let weights = weights(&init, &fresh.network, &fresh.space).expect("the file fits");
             let found = Supernet::from_weights(fresh.space, &weights).expect("every tensor");
             let images = images(&made.space);

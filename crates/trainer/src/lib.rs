@@ -18,6 +18,7 @@ pub mod parameters;
 pub mod plan;
 pub mod run_folder;
 pub mod schedule;
+pub mod sort;
 pub mod step;
 pub mod supernet;
 pub mod teacher;

@@ -14,6 +14,7 @@ use thiserror::Error;
 use crate::config::{
     BaseStage, Distillation, LearningRate, Model, Patience, Reduce, Scheme, Stage, SubnetCount, Teacher,
 };
+use crate::sort::SORTABLE;
 
 /// The most stages that `progressive` takes after its base.
 pub const MAX_STAGES: usize = 5;
@@ -43,6 +44,8 @@ pub struct PlannedStage {
     pub distillation: Option<Distillation>,
     /// Ends the stage early.
     pub patience: Option<Patience>,
+    /// The dimensions whose channels are sorted before the first step.
+    pub sorted: BTreeSet<Dimension>,
 }
 
 /// The subnets that every evaluation of a stage judges.
@@ -83,6 +86,15 @@ pub enum InvalidScheme {
     /// `joint` has no earlier stages.
     #[error("joint.share-earlier: leave it out, `joint` has no earlier stages")]
     JointShares,
+    /// Nothing that could be sorted opens.
+    #[error(
+        "{at}.sort-channels: leave it out, it sorts what opens where `open` is width or heads; weights that a run begins \
+         with are sorted by init.sort-channels"
+    )]
+    Sorts {
+        /// The stage's place in YAML.
+        at: String,
+    },
     /// The space has no choice in that dimension.
     #[error("{at}.open is {}: the space has no choice there; it has in {}", open.name(), names(choices))]
     NoChoice {
@@ -249,6 +261,7 @@ fn base(model: &Model, stage: &BaseStage, at: &str) -> Result<PlannedStage, Inva
         reduce: Reduce::Mean,
         distillation: stage.distillation.clone(),
         patience: stage.patience,
+        sorted: BTreeSet::new(),
     })
 }
 
@@ -277,6 +290,11 @@ fn elastic(
         };
         return Err(out_of_range(at, "subnets", &subnets, &range));
     }
+    let sorted: BTreeSet<Dimension> = stage.open.into_iter().filter(|_| stage.sort_channels).collect();
+    let sortable = sorted.iter().any(|dimension| SORTABLE.contains(dimension));
+    if stage.sort_channels && !sortable {
+        return Err(InvalidScheme::Sorts { at: at.to_owned() });
+    }
     let in_place = matches!(&stage.distillation, Some(Distillation { teacher: Teacher::InPlace, .. }));
     if in_place && stage.sampling.fixed().first().is_none_or(|name| name != "largest") {
         return Err(InvalidScheme::NoLargest { at: at.to_owned() });
@@ -293,6 +311,7 @@ fn elastic(
         reduce: stage.reduce,
         distillation: stage.distillation.clone(),
         patience: None,
+        sorted,
     })
 }
 

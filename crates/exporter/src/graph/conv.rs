@@ -4,7 +4,7 @@
 //! smaller resolution takes the full image and reduces it itself, by gathers along rows and columns, so every
 //! subnet of a space has the same input.
 
-use elastic_space::conv::{Activation, ConvBlock, ConvSpace, ConvSubnet, STEM_KERNEL, Taps};
+use elastic_space::conv::{Activation, ConvBlock, ConvSpace, ConvSubnet, Padding, STEM_KERNEL, Taps};
 
 use super::builder::{Attribute, Dim, GraphBuilder, Value, fixed};
 use super::operators::Window;
@@ -14,6 +14,7 @@ use super::{Batch, INPUT, OUTPUT, Tensors};
 struct Walk<'a> {
     graph: &'a mut GraphBuilder,
     tensors: &'a Tensors<'a>,
+    padding: Padding,
 }
 
 /// Adds the network between the images and the logits.
@@ -30,9 +31,9 @@ pub(super) fn add(
 ) -> Value {
     let image = [space.channels, space.image_size, space.image_size];
     let images = graph.input(INPUT, [vec![batch.dim()], fixed(&image)].concat());
-    let mut walk = Walk { graph, tensors };
+    let mut walk = Walk { graph, tensors, padding: space.padding };
     let x = walk.resize(&images, subnet.resolution);
-    let window = Window { kernel: STEM_KERNEL, stride: space.stem.stride, groups: 1 };
+    let window = walk.window(&x, STEM_KERNEL, space.stem.stride, 1);
     let mut x = walk.active_conv("stem", &x, subnet.stem, window, space.activation);
     for block in space.blocks(subnet) {
         x = walk.block(&x, &block);
@@ -76,13 +77,19 @@ impl Walk<'_> {
         x
     }
 
+    /// What a convolution sees of square images.
+    fn window(&self, x: &Value, kernel: usize, stride: usize, groups: usize) -> Window {
+        let Dim::Fixed(side) = x.dims[2] else { unreachable!("pixels do not depend on the batch") };
+        Window { kernel, stride, zeros: self.padding.zeros(kernel, stride, side), groups }
+    }
+
     fn block(&mut self, input: &Value, block: &ConvBlock) -> Value {
         let name = |part: &str| format!("{}.{part}", block.name);
         let mut x = input.clone();
         if block.expands {
             x = self.active_conv(&name("expand"), &x, block.hidden, Window::PIXEL, block.activation);
         }
-        let window = Window { kernel: block.kernel, stride: block.stride, groups: block.hidden };
+        let window = self.window(&x, block.kernel, block.stride, block.hidden);
         x = self.active_conv(&name("depthwise"), &x, block.hidden, window, block.activation);
         if let Some(width) = block.squeeze {
             let means = self.graph.mean_pixels(&name("means"), &x);

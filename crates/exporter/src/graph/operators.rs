@@ -4,20 +4,22 @@ use std::f32::consts::FRAC_1_SQRT_2;
 
 use super::builder::{Attribute, Dim, GraphBuilder, Value};
 
-/// What a convolution sees of an image. Padding keeps the image's size but for the stride.
+/// What a convolution sees of an image. Its zeros keep the image's size but for the stride.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Window {
     /// Height and width of the kernel, odd.
     pub(super) kernel: usize,
     /// Pixels from one place of the kernel to the next.
     pub(super) stride: usize,
+    /// Zeros before and after the pixels of either axis.
+    pub(super) zeros: [usize; 2],
     /// Parts of the channels that do not see each other.
     pub(super) groups: usize,
 }
 
 impl Window {
     /// One pixel with all its channels.
-    pub(super) const PIXEL: Self = Self { kernel: 1, stride: 1, groups: 1 };
+    pub(super) const PIXEL: Self = Self { kernel: 1, stride: 1, zeros: [0; 2], groups: 1 };
 }
 
 impl GraphBuilder {
@@ -44,11 +46,13 @@ impl GraphBuilder {
         bias: &Value,
         window: Window,
     ) -> Value {
-        let [kernel, stride, padding] = [window.kernel, window.stride, window.kernel / 2].map(|n| n as i64);
+        let [before, after] = window.zeros;
+        let [kernel, stride, before, after] =
+            [window.kernel, window.stride, before, after].map(|size| size as i64);
         let attributes = [
             ("group", Attribute::Int(window.groups as i64)),
             ("kernel_shape", Attribute::Ints(vec![kernel; 2])),
-            ("pads", Attribute::Ints(vec![padding; 4])),
+            ("pads", Attribute::Ints(vec![before, before, after, after])),
             ("strides", Attribute::Ints(vec![stride; 2])),
         ];
         let side = |axis: usize| match x.dims[axis] {

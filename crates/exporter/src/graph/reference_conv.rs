@@ -2,7 +2,7 @@
 //!
 //! Written from the definition, one value at a time; all sizes but strides come from the tensors themselves.
 
-use elastic_space::conv::{Activation, ConvSpace, ConvSubnet};
+use elastic_space::conv::{Activation, ConvSpace, ConvSubnet, Padding};
 use elastic_space::{Array, Weights};
 
 /// Channels of square images.
@@ -83,6 +83,11 @@ impl Network<'_> {
         let bias = self.tensor(&format!("{name}.bias"));
         let [outputs, inputs, kernel, _] = weight.shape[..] else { panic!("a kernel has four axes") };
         let side = x.side.div_ceil(stride);
+        let above = match self.space.padding {
+            Padding::Centred => kernel / 2,
+            // Half of what the windows reach beyond the image, rounded down.
+            Padding::Same => ((side - 1) * stride + kernel).saturating_sub(x.side) / 2,
+        };
         let value = |output: usize, top: usize, left: usize| {
             let mut total = bias[output];
             for input in 0..inputs {
@@ -90,8 +95,8 @@ impl Network<'_> {
                 for row in 0..kernel {
                     for column in 0..kernel {
                         // Beyond the border there are zeros.
-                        let y = (top * stride + row).checked_sub(kernel / 2).filter(|y| *y < x.side);
-                        let z = (left * stride + column).checked_sub(kernel / 2).filter(|z| *z < x.side);
+                        let y = (top * stride + row).checked_sub(above).filter(|y| *y < x.side);
+                        let z = (left * stride + column).checked_sub(above).filter(|z| *z < x.side);
                         if let (Some(y), Some(z)) = (y, z) {
                             let at = ((output * inputs + input) * kernel + row) * kernel + column;
                             total += plane[y * x.side + z] * f64::from(weight.data[at]);

@@ -1,7 +1,7 @@
 //! The graphs against the reference on both runtimes, their counts, and what is refused.
 
 use elastic_space::choices::{DepthChoices, DropPolicy, Granularity, WidthChoices};
-use elastic_space::conv::{Activation, ConvSpace, ConvStageChoices, Head, Stem};
+use elastic_space::conv::{Activation, BATCH_NORM_EPSILON, ConvSpace, ConvStageChoices, Head, Padding, Stem};
 use elastic_space::platform::{OnnxRuntime, Optimization, Provider, Runtime, Tract};
 use elastic_space::random::Purpose;
 use elastic_space::swin::{SwinSpace, SwinStageChoices};
@@ -52,6 +52,8 @@ fn conv_space() -> ConvSpace {
         classes: 7,
         resolution: vec![10, 13, 15],
         activation: Activation::HardSwish,
+        padding: Padding::Centred,
+        norm_epsilon: BATCH_NORM_EPSILON,
         stem: Stem { width: vec![4, 6], stride: 2 },
         stages: vec![
             stage(&[4, 6], 1, None, Some(Activation::Relu6)),
@@ -86,10 +88,13 @@ fn swin_space() -> SwinSpace {
 }
 
 /// Every family, and every form that it has.
-fn spaces() -> [SearchSpace; 4] {
+fn spaces() -> [SearchSpace; 5] {
     let vit = [Pooling::ClassToken, Pooling::Mean].map(|pooling| SearchSpace::Vit(space(pooling)));
     let [class_token, mean] = vit;
-    [class_token, mean, SearchSpace::Conv(conv_space()), SearchSpace::Swin(swin_space())]
+    let centred = conv_space();
+    let same = ConvSpace { padding: Padding::Same, ..centred.clone() };
+    let swin = SearchSpace::Swin(swin_space());
+    [class_token, mean, SearchSpace::Conv(centred), SearchSpace::Conv(same), swin]
 }
 
 fn reference(space: &SearchSpace, subnet: &Subnet, weights: &Weights, images: &Array) -> Array {
@@ -239,7 +244,7 @@ fn metadata_comes_back() {
 
 #[test]
 fn graph_as_text() {
-    let [class_token, mean, conv, swin] = spaces();
+    let [class_token, mean, conv, _, swin] = spaces();
     for (name, space, batch) in [
         ("class_token", &class_token, Batch::Fixed(1)),
         ("class_token_dynamic", &class_token, Batch::Dynamic),

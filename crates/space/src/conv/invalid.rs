@@ -23,6 +23,12 @@ pub enum InvalidConvSpace {
         /// Pixels of the image.
         image: usize,
     },
+    /// A batch normalisation that divides by nothing, or drowns the variance.
+    #[error("norm-epsilon is {epsilon}: it must be above 0 and at most 0.1")]
+    Epsilon {
+        /// What was given.
+        epsilon: f64,
+    },
     /// A resolution would skip pixels of the input.
     #[error("resolution {smallest} is less than half of image-size {image}: pixels would be skipped, choose at least {}", image.div_ceil(2))]
     Skips {
@@ -88,6 +94,10 @@ impl ConvSpace {
         }
         if 2 * smallest < image {
             return Err(InvalidConvSpace::Skips { smallest, image });
+        }
+        let epsilon = self.norm_epsilon;
+        if !(epsilon > 0.0 && epsilon <= 0.1) {
+            return Err(InvalidConvSpace::Epsilon { epsilon });
         }
         check_choices("stem.width", &self.stem.width)?;
         check_stride("stem.stride", self.stem.stride)?;

@@ -5,6 +5,7 @@
 //! [Once-for-All](https://arxiv.org/abs/1908.09791): width, depth, kernel and the resolution of the input.
 
 mod invalid;
+mod padding;
 mod resize;
 mod shape;
 
@@ -18,10 +19,11 @@ use crate::choices::{DepthChoices, Granularity, TransformKind, WidthChoices, clo
 use crate::slot::{Dimension, Place, Slot};
 
 pub use invalid::{InvalidConvSpace, MAX_KERNEL};
+pub use padding::Padding;
 pub use resize::Taps;
 pub use shape::{ConvBlock, squeeze_width};
 
-/// Added to the variance in every batch normalisation, as PyTorch's default.
+/// Added to the variance in every batch normalisation where a space names nothing else, as PyTorch's default.
 pub const BATCH_NORM_EPSILON: f64 = 1e-5;
 
 /// Height and width of the stem's kernel.
@@ -42,6 +44,12 @@ pub struct ConvSpace {
     pub resolution: Vec<usize>,
     /// The function between the layers, where a stage names no other.
     pub activation: Activation,
+    /// Where the zeros around the images stand; `centred` where left out.
+    #[serde(default, skip_serializing_if = "Padding::is_default")]
+    pub padding: Padding,
+    /// What is added to the variance in every batch normalisation; 0.00001 where left out.
+    #[serde(default = "usual_epsilon", skip_serializing_if = "is_usual_epsilon")]
+    pub norm_epsilon: f64,
     /// The first convolution.
     pub stem: Stem,
     /// The stages, in their order.
@@ -323,6 +331,14 @@ impl ConvStageChoices {
     pub fn largest_width(&self) -> usize {
         last(&self.width)
     }
+}
+
+fn usual_epsilon() -> f64 {
+    BATCH_NORM_EPSILON
+}
+
+fn is_usual_epsilon(epsilon: &f64) -> bool {
+    *epsilon == BATCH_NORM_EPSILON
 }
 
 impl fmt::Display for ConvSubnet {

@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "not every test file uses all of it")]
 
 use elastic_space::choices::{DepthChoices, DropPolicy, Granularity, WidthChoices};
-use elastic_space::conv::{Activation, ConvSpace, ConvStageChoices, Head, Stem};
+use elastic_space::conv::{Activation, BATCH_NORM_EPSILON, ConvSpace, ConvStageChoices, Head, Padding, Stem};
 use elastic_space::swin::{SwinSpace, SwinStageChoices};
 use elastic_space::vit::{Pooling, VitSpace};
 use elastic_space::{Dimension, Place, SearchSpace, Slot};
@@ -78,6 +78,8 @@ fn conv_spaces(layers: usize) -> impl Strategy<Value = SearchSpace> {
                 classes: 7,
                 resolution,
                 activation: Activation::HardSwish,
+                padding: Padding::Centred,
+                norm_epsilon: BATCH_NORM_EPSILON,
                 stem: Stem { width: stem, stride },
                 stages,
                 head: Head { width, hidden },

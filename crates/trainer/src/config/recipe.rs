@@ -110,6 +110,11 @@ pub struct Stage {
     /// among its subnets (C5); only in `progressive`. Left out: yes where depth opens, else no.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub share_earlier: Option<bool>,
+    /// Whether the channels and features, or the heads, that the stage opens are sorted before its first step, the most
+    /// important first: as a smaller subnet keeps the first, it then begins better. Only where `open` is `width` or
+    /// `heads`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sort_channels: bool,
     /// How the gradients of a step's subnets become one.
     pub reduce: Reduce,
     /// Soft targets of a teacher.

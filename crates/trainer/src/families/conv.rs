@@ -96,8 +96,8 @@ impl Conv {
         normalisation: &mut Normalisation<'_>,
     ) -> Tensor<2> {
         let x = resized(images, subnet.resolution);
-        let window = Window::centred(STEM_KERNEL, self.space.stem.stride);
         let [batch, height, width, _] = x.dims();
+        let window = Window::padded(self.space.padding, STEM_KERNEL, self.space.stem.stride, [height, width]);
         let rows = self.stem.forward(ops::unfold(x, window), subnet.stem, normalisation);
         let side = |size: usize| size.div_ceil(window.stride);
         let x = rows.reshape([batch, side(height), side(width), subnet.stem]);
@@ -111,6 +111,20 @@ impl Conv {
             x = activation(layer.forward(x, outputs), self.space.activation);
         }
         self.classifier.forward(x, self.space.classes)
+    }
+
+    /// The names of the batch normalisations of the largest subnet, in the order in which they run.
+    pub fn normalisations(&self) -> Vec<String> {
+        let of_block = |stage: usize, (index, block): (usize, &Block)| {
+            let expand = block.expand.as_ref().map(|_| "expand");
+            let parts = expand.into_iter().chain(["depthwise", "project"]);
+            parts.map(|part| format!("stages.{stage}.blocks.{index}.{part}.norm")).collect::<Vec<_>>()
+        };
+        let of_stage = |(number, stage): (usize, &Stage)| {
+            stage.blocks.iter().enumerate().flat_map(|block| of_block(number, block)).collect::<Vec<_>>()
+        };
+        let stages = self.stages.iter().enumerate().flat_map(of_stage);
+        ["stem.norm".to_owned()].into_iter().chain(stages).chain(["head.norm".to_owned()]).collect()
     }
 
     /// The tensors of the standalone subnet, named as [`ConvSpace::shape`] lists them, with the batch
@@ -166,7 +180,9 @@ impl Block {
             choices.hidden.as_ref().map(|hidden| pointwise(space, inputs, &hidden.choices, device, rng));
         let hidden = choices.hidden.as_ref().map_or(inputs, |hidden| largest(&hidden.choices));
         let kernel = space.transform(Dimension::Kernel);
-        let depthwise = ElasticDepthwise::new(&choices.kernel.choices, hidden, kernel, device, rng);
+        let depthwise = ElasticDepthwise::new(&choices.kernel.choices, hidden, kernel, device, rng)
+            .with_padding(space.padding)
+            .with_epsilon(space.norm_epsilon);
         let width = squeeze_width(hidden);
         let mut linear = |inputs, outputs| {
             choices.squeeze_excite.then(|| ElasticLinear::new(inputs, outputs, device, rng))
@@ -212,7 +228,7 @@ fn pointwise(
     rng: &mut impl Rng,
 ) -> ElasticPointwise {
     let layer = ElasticPointwise::new(inputs, largest(outputs), device, rng);
-    layer.with_transforms(transforms(space, outputs, device))
+    layer.with_transforms(transforms(space, outputs, device)).with_epsilon(space.norm_epsilon)
 }
 
 fn transforms(space: &ConvSpace, outputs: &[usize], device: &Device) -> Transforms {

@@ -1,5 +1,6 @@
 //! From the shapes that a file's tensors have to those of the supernet.
 
+use elastic_space::conv::{ConvSpace, STEM_KERNEL};
 use elastic_space::swin::SwinSpace;
 use elastic_space::vit::VitSpace;
 use elastic_space::{Array, SearchSpace, Weights};
@@ -11,9 +12,19 @@ use super::Layout;
 struct Form {
     /// Its shape in the file.
     shape: Vec<usize>,
-    /// Whether the file's first axis is the supernet's last. The values are then those of a matrix `[first,
-    /// all others]`, transposed; else they stand in the supernet's order.
-    transposed: bool,
+    /// The order of its values there.
+    order: Order,
+}
+
+/// In which order a file holds the values of a tensor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Order {
+    /// The supernet's.
+    Same,
+    /// The file's first axis is the supernet's last: a matrix `[first, all others]`, transposed.
+    Transposed,
+    /// A kernel `[outputs, channels, height, width]`, which the supernet has as `[height, width, channels, outputs]`.
+    Kernel,
 }
 
 /// Brings a tensor into the supernet's shape.
@@ -33,8 +44,14 @@ pub(super) fn convert(
         Layout::Pytorch => pytorch(name, expected, space),
     };
     let data = match forms.iter().find(|form| form.shape == array.shape) {
-        Some(Form { transposed: false, .. }) => array.data,
-        Some(Form { transposed: true, shape }) => transpose(&array.data, shape[0]),
+        Some(Form { order: Order::Same, .. }) => array.data,
+        Some(Form { order: Order::Transposed, shape }) => transpose(&array.data, shape[0]),
+        Some(Form { order: Order::Kernel, shape }) => {
+            let (values, channels) = (shape[1..].iter().product(), shape[1]);
+            let pixels_first = |kernel: &[f32]| transpose(kernel, channels);
+            let kernels: Vec<f32> = array.data.chunks(values).flat_map(pixels_first).collect();
+            transpose(&kernels, shape[0])
+        }
         None => return Err((array.shape, forms.swap_remove(0).shape)),
     };
     Ok(Array { shape: expected.to_vec(), data })
@@ -65,7 +82,7 @@ pub(super) fn difference(file: &SearchSpace, space: &SearchSpace) -> Option<Stri
 /// The supernet's own layout. Exported files and standalone subnets have the three parts of a projection and the
 /// four of a merging side by side, and tables without their leading axis.
 fn elastic(name: &str, expected: &[usize]) -> Vec<Form> {
-    let plain = |shape: &[usize]| Form { shape: shape.to_vec(), transposed: false };
+    let plain = |shape: &[usize]| Form { shape: shape.to_vec(), order: Order::Same };
     let mut forms = vec![plain(expected)];
     match expected {
         [inputs, 3, inner] if is_qkv(name) => forms.push(plain(&[*inputs, 3 * inner])),
@@ -81,10 +98,10 @@ fn elastic(name: &str, expected: &[usize]) -> Vec<Form> {
     forms
 }
 
-/// The layout of PyTorch's modules, as timm's `VisionTransformer` and `SwinTransformer` have them.
+/// The layout of PyTorch's modules: linear layers, convolutions, timm's `VisionTransformer` and `SwinTransformer`.
 fn pytorch(name: &str, expected: &[usize], space: &SearchSpace) -> Vec<Form> {
-    let plain = |shape: &[usize]| Form { shape: shape.to_vec(), transposed: false };
-    let transposed = |shape: &[usize]| Form { shape: shape.to_vec(), transposed: true };
+    let plain = |shape: &[usize]| Form { shape: shape.to_vec(), order: Order::Same };
+    let transposed = |shape: &[usize]| Form { shape: shape.to_vec(), order: Order::Transposed };
     let is_weight = name.ends_with(".weight");
     match expected {
         [inputs, 3, inner] if is_qkv(name) => vec![transposed(&[3 * inner, *inputs])],
@@ -99,10 +116,26 @@ fn pytorch(name: &str, expected: &[usize], space: &SearchSpace) -> Vec<Form> {
             {
                 vec![transposed(&[*outputs, *channels, *patch_size, *patch_size])]
             }
+            SearchSpace::Conv(ConvSpace { channels, .. }) if name == "stem.weight" => {
+                let shape = vec![*outputs, *channels, STEM_KERNEL, STEM_KERNEL];
+                vec![Form { shape, order: Order::Kernel }]
+            }
+            // A layer of every pixel is a 1 x 1 convolution.
+            SearchSpace::Conv(_) if !is_linear(name) => {
+                vec![transposed(&[*outputs, *inputs, 1, 1]), transposed(&[*outputs, *inputs])]
+            }
             _ => vec![transposed(&[*outputs, *inputs])],
         },
+        [height, width, channels] if is_weight && name.ends_with(".depthwise.weight") => {
+            vec![transposed(&[*channels, 1, *height, *width])]
+        }
         _ => vec![plain(expected)],
     }
+}
+
+/// Whether a layer of a convolutional network comes after the mean over all pixels.
+fn is_linear(name: &str) -> bool {
+    name == "hidden.weight" || name == "classifier.weight"
 }
 
 fn is_qkv(name: &str) -> bool {
@@ -129,6 +162,7 @@ fn transpose(data: &[f32], rows: usize) -> Vec<f32> {
 #[cfg(test)]
 mod tests {
     use elastic_space::choices::{DepthChoices, DropPolicy, Granularity, WidthChoices};
+    use elastic_space::conv::{Activation, Head, Padding, Stem};
     use elastic_space::vit::Pooling;
 
     use super::*;
@@ -147,6 +181,22 @@ mod tests {
             heads: width(&[1]),
             mlp_width: width(&[6]),
             stages: Vec::new(),
+            transforms: Default::default(),
+        })
+    }
+
+    fn conv_space(channels: usize) -> SearchSpace {
+        SearchSpace::Conv(ConvSpace {
+            image_size: 4,
+            channels,
+            classes: 2,
+            resolution: vec![4],
+            activation: Activation::Relu,
+            padding: Padding::Centred,
+            norm_epsilon: 1e-5,
+            stem: Stem { width: vec![2], stride: 1 },
+            stages: Vec::new(),
+            head: Head { width: vec![2], hidden: Vec::new() },
             transforms: Default::default(),
         })
     }
@@ -213,6 +263,19 @@ mod tests {
         let wrong = Array { shape: vec![2, 8], data: vec![0.0; 16] };
         let error = convert("patch_embed.proj.weight", wrong, &[8, 2], Layout::Pytorch, &space());
         assert_eq!(error, Err((vec![2, 8], vec![2, 2, 2, 2])));
+    }
+
+    #[test]
+    fn a_stem_is_a_matrix_with_the_channels_last() {
+        // Two filters of 2 x 3 x 3 on two colours, as a matrix of rows (pixel, colour) and filters as columns.
+        let space = conv_space(2);
+        let kernel = Array { shape: vec![2, 2, 3, 3], data: (0..36_u8).map(f32::from).collect() };
+        let found = convert("stem.weight", kernel, &[18, 2], Layout::Pytorch, &space).expect("it fits");
+        assert_eq!(found.shape, [18, 2]);
+        assert_eq!(found.data[..8], [0.0, 18.0, 9.0, 27.0, 1.0, 19.0, 10.0, 28.0]);
+        let pixel = Array { shape: vec![2, 3, 1, 1], data: vec![0.0, 1.0, 2.0, 3.0, 4.0, 5.0] };
+        let found = convert("head.weight", pixel, &[3, 2], Layout::Pytorch, &space).expect("it fits");
+        assert_eq!(found.data, [0.0, 3.0, 1.0, 4.0, 2.0, 5.0]);
     }
 
     #[test]

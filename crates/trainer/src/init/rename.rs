@@ -33,6 +33,22 @@ pub(super) fn compile(map: &[Rename]) -> Result<Vec<Rule>, InitError> {
     map.iter().enumerate().map(compile).collect()
 }
 
+/// Makes patterns ready that a whole name must match.
+///
+/// # Errors
+///
+/// The first one that is no regular expression.
+pub(super) fn whole_names(patterns: &[String]) -> Result<Vec<Regex>, InitError> {
+    let compile = |(index, pattern): (usize, &String)| {
+        // By itself first: within the group an unbalanced parenthesis might pass.
+        Regex::new(pattern).and_then(|_| Regex::new(&format!("^(?:{pattern})$"))).map_err(|error| {
+            let reason = reason(&error.to_string());
+            InitError::Fresh { index, pattern: pattern.clone(), reason }
+        })
+    };
+    patterns.iter().enumerate().map(compile).collect()
+}
+
 /// Renames tensors, rule after rule; those whose name becomes empty are left out.
 ///
 /// # Errors

@@ -21,6 +21,8 @@ pub struct ElasticBatchNorm {
     pub bias: Param<Tensor<1>>,
     /// On the normalised channels.
     pub transforms: Transforms,
+    #[module(skip)]
+    epsilon: f64,
 }
 
 /// Mean and variance of each channel of one layer of one subnet, `[channels]` both.
@@ -43,6 +45,39 @@ pub enum Normalisation<'a> {
     Measure(&'a mut Statistics),
     /// From those that were measured before, one layer after the other.
     Given(std::slice::Iter<'a, Moments>),
+}
+
+impl Moments {
+    /// Moments of as many channels.
+    ///
+    /// # Shapes
+    ///
+    /// - mean, variance: `[channels]`
+    ///
+    /// # Panics
+    ///
+    /// If there are more of one than of the other.
+    pub fn new(mean: Vec<f32>, variance: Vec<f32>) -> Self {
+        assert_eq!(mean.len(), variance.len(), "a mean and a variance for each channel");
+        Self { mean, variance }
+    }
+
+    /// The means, `[channels]`.
+    pub fn mean(&self) -> &[f32] {
+        &self.mean
+    }
+
+    /// The variances, `[channels]`.
+    pub fn variance(&self) -> &[f32] {
+        &self.variance
+    }
+}
+
+/// Moments in the order in which the layers run.
+impl FromIterator<Moments> for Statistics {
+    fn from_iter<I: IntoIterator<Item = Moments>>(moments: I) -> Self {
+        Self(moments.into_iter().collect())
+    }
 }
 
 impl Statistics {
@@ -78,7 +113,14 @@ impl ElasticBatchNorm {
             weight: param(constant([channels], 1.0), device),
             bias: param(constant([channels], 0.0), device),
             transforms: Transforms::identity(),
+            epsilon: BATCH_NORM_EPSILON,
         }
+    }
+
+    /// The same layer that adds another number to the variance.
+    #[must_use]
+    pub fn with_epsilon(self, epsilon: f64) -> Self {
+        Self { epsilon, ..self }
     }
 
     /// The same layer with transforms.
@@ -104,7 +146,7 @@ impl ElasticBatchNorm {
             let (mean, variance) = ops::moments(x.clone());
             statistics.0.push(Moments { mean: array(mean).data, variance: array(variance).data });
         }
-        ops::batch_norm(x, weight, bias, BATCH_NORM_EPSILON as f32)
+        ops::batch_norm(x, weight, bias, self.epsilon as f32)
     }
 
     /// Folds the normalisation by given moments into the weights before it.
@@ -126,7 +168,7 @@ impl ElasticBatchNorm {
         let vector = |values: &[f32]| {
             Tensor::<1>::from_data(TensorData::new(values.to_vec(), [channels]), &scale.device())
         };
-        let deviation = vector(&moments.variance).add_scalar(BATCH_NORM_EPSILON).sqrt();
+        let deviation = vector(&moments.variance).add_scalar(self.epsilon).sqrt();
         let scale = scale.clone() / deviation;
         let bias = shift - vector(&moments.mean) * scale.clone();
         (weight * scale.unsqueeze(), bias)

@@ -3,6 +3,7 @@
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, TensorData};
 use elastic_space::choices::TransformKind;
+use elastic_space::conv::Padding;
 use rand::Rng;
 
 use super::batch_norm::Moments;
@@ -25,6 +26,8 @@ pub struct ElasticDepthwise {
     pub norm: ElasticBatchNorm,
     #[module(skip)]
     kernels: Vec<usize>,
+    #[module(skip)]
+    padding: Padding,
 }
 
 impl ElasticDepthwise {
@@ -51,7 +54,20 @@ impl ElasticDepthwise {
             transforms,
             norm: ElasticBatchNorm::new(channels, device),
             kernels: kernels.to_vec(),
+            padding: Padding::Centred,
         }
+    }
+
+    /// The same layer with its zeros elsewhere.
+    #[must_use]
+    pub fn with_padding(self, padding: Padding) -> Self {
+        Self { padding, ..self }
+    }
+
+    /// The same layer whose normalisation adds another number to the variance.
+    #[must_use]
+    pub fn with_epsilon(self, epsilon: f64) -> Self {
+        Self { norm: self.norm.with_epsilon(epsilon), ..self }
     }
 
     /// The kernel of the first `channels`, `[kernel, kernel, channels]`.
@@ -92,7 +108,8 @@ impl ElasticDepthwise {
         stride: usize,
         normalisation: &mut Normalisation<'_>,
     ) -> Tensor<4> {
-        let (channels, window) = (x.dims()[3], Window::centred(kernel, stride));
+        let [_, height, width, channels] = x.dims();
+        let window = Window::padded(self.padding, kernel, stride, [height, width]);
         match normalisation.next() {
             Some(moments) => {
                 let (weight, bias) = self.folded(kernel, channels, moments);

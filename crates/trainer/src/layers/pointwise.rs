@@ -35,6 +35,12 @@ impl ElasticPointwise {
         Self { norm: self.norm.with_transforms(transforms), ..self }
     }
 
+    /// The same layer whose normalisation adds another number to the variance.
+    #[must_use]
+    pub fn with_epsilon(self, epsilon: f64) -> Self {
+        Self { norm: self.norm.with_epsilon(epsilon), ..self }
+    }
+
     /// The weights of the first `inputs` and the first `outputs` channels, `[inputs, outputs]`.
     pub fn slice(&self, inputs: usize, outputs: usize) -> Tensor<2> {
         leading(&self.weight, [inputs, outputs])

@@ -18,6 +18,7 @@ use crate::optimizer::adamw;
 use crate::parameters;
 use crate::plan::{PlannedStage, plan};
 use crate::run_folder::RunFolder;
+use crate::sort;
 use crate::supernet::Supernet;
 use crate::teacher::OnnxTeacher;
 use trainer::{Teachers, Trainer};
@@ -151,13 +152,17 @@ fn initial(
     stages: &[PlannedStage],
     fresh: Supernet,
 ) -> Result<(Supernet, Progress), TrainError> {
-    let weights = init::weights(init, &fresh.network, &fresh.space)?;
+    let mut weights = init::weights(init, &fresh.network, &fresh.space)?;
+    let progress = initial_progress(init, stages)?;
+    sort::by_importance(&mut weights, &fresh.space, &stages[progress.stage].sorted);
     let network = parameters::replace(fresh.network, &weights)
         .map_err(|source| checkpoint::LoadError::Fit { path: init.from.clone(), source })?;
-    let supernet = Supernet { network, ..fresh };
-    let Some(after) = &init.after else {
-        return Ok((supernet, Progress::default()));
-    };
+    Ok((Supernet { network, ..fresh }, progress))
+}
+
+/// The stage that the weights which `init` names are ready for.
+fn initial_progress(init: &Init, stages: &[PlannedStage]) -> Result<Progress, TrainError> {
+    let Some(after) = &init.after else { return Ok(Progress::default()) };
     let trained = checkpoint::load_trained(&init.from)?;
     if trained.stage != *after {
         let (after, from, found) = (after.clone(), init.from.clone(), trained.stage);
@@ -165,7 +170,7 @@ fn initial(
     }
     match stages.iter().position(|stage| stage.name == *after) {
         Some(done) if done + 1 < stages.len() => {
-            Ok((supernet, Progress { step: trained.step, stage: done + 1, ..Progress::default() }))
+            Ok(Progress { step: trained.step, stage: done + 1, ..Progress::default() })
         }
         _ => Err(TrainError::NothingLeft {
             after: after.clone(),

@@ -24,6 +24,7 @@ use crate::parameters;
 use crate::plan::{Judged, PlannedStage, judged};
 use crate::run_folder::RunFolder;
 use crate::schedule::learning_rate;
+use crate::sort;
 use crate::step::{self, SoftTargets, StepRecipe};
 use crate::supernet::{Network, Supernet};
 use crate::teacher::OnnxTeacher;
@@ -292,8 +293,10 @@ impl<'a> Trainer<'a> {
             checkpoint::save_supernet(&self.folder.supernet(), &space, &kept, &trained)?;
             return Ok(true);
         }
-        let network = self.state.supernet.network.clone();
-        let network = parameters::replace(network, &parameters::collect(&kept))
+        let mut weights = parameters::collect(&kept);
+        let next = &self.stages[self.state.progress.stage + 1];
+        sort::by_importance(&mut weights, &space, &next.sorted);
+        let network = parameters::replace(self.state.supernet.network.clone(), &weights)
             .expect("the average has the network's parameters");
         let supernet = Supernet { network, ..self.state.supernet.clone() };
         let progress = Progress { step, stage: self.state.progress.stage + 1, ..Progress::default() };

@@ -3,9 +3,7 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 use elastic_space::choices::{DepthChoices, DropPolicy, Granularity, TransformKind, WidthChoices};
-use elastic_space::conv::{
-    BATCH_NORM_EPSILON, ConvSpace, ConvStage, ConvStageChoices, ConvSubnet, Head, Stem,
-};
+use elastic_space::conv::{ConvSpace, ConvStage, ConvStageChoices, ConvSubnet, Head, Padding, Stem};
 use elastic_space::random::Purpose;
 use elastic_space::{Array, Dimension, SearchSpace, Seed, Subnet, Weights};
 use elastic_trainer::layers::ElasticDepthwise;
@@ -86,8 +84,10 @@ fn standalone(shared: &Supernet, space: &ConvSpace, subnet: &ConvSubnet) -> (Sup
 #[test]
 fn a_subnet_is_its_standalone_network() {
     let mut subnets = 0;
-    for (drop, per) in DROPS.into_iter().flat_map(|drop| PER.map(|per| (drop, per))) {
-        let conv = conv_space(drop, per);
+    let paddings = [Padding::Centred, Padding::Same, Padding::Same, Padding::Centred];
+    let rows = DROPS.into_iter().flat_map(|drop| PER.map(|per| (drop, per)));
+    for ((drop, per), padding) in rows.zip(paddings) {
+        let conv = ConvSpace { padding, ..conv_space(drop, per) };
         let space = SearchSpace::Conv(conv.clone());
         space.validate().expect("a space");
         let shared = supernet(space.clone(), 5, &Device::flex());
@@ -154,6 +154,7 @@ fn batch_normalisation_by_hand() {
             activation: None,
         }],
         head: Head { width: vec![1], hidden: vec![] },
+        norm_epsilon: 0.05,
         ..conv_space(DropPolicy::Prefix, Granularity::Layer)
     };
     let space = SearchSpace::Conv(space);
@@ -163,7 +164,7 @@ fn batch_normalisation_by_hand() {
     let value = |name: &str| f64::from(full[name].data[0]);
     // Of the nine pixels of the stem's window the middle one is in the image. Mean 3, variance 14/3 of x.
     let w = f64::from(full["stem.weight"].data[4]);
-    let scale = value("stem.norm.weight") / (w * w * 14.0 / 3.0 + BATCH_NORM_EPSILON).sqrt();
+    let scale = value("stem.norm.weight") / (w * w * 14.0 / 3.0 + 0.05).sqrt();
     let weights = shared.extract(&space.largest());
     let found = [weights["stem.weight"].data[4], weights["stem.bias"].data[0]];
     let expected = [w * scale, value("stem.norm.bias") - 3.0 * w * scale];

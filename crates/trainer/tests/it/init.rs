@@ -19,7 +19,14 @@ use crate::onnx::{constants, encode};
 use crate::support::{self, DROPS, GRANULARITIES, POOLINGS, images, supernet, vit_space, worst};
 
 fn init(from: &Path) -> Init {
-    Init { from: from.to_owned(), map: Vec::new(), layout: Layout::Elastic, after: None }
+    Init {
+        from: from.to_owned(),
+        map: Vec::new(),
+        layout: Layout::Elastic,
+        fresh: Vec::new(),
+        sort_channels: false,
+        after: None,
+    }
 }
 
 fn rename(from: &str, to: &str) -> Rename {
@@ -355,7 +362,7 @@ fn files_that_cannot_be_read() {
         assert!(text.starts_with(&format!("read {}: ", path.display())), "{length}: {text}");
         assert!(text.ends_with("the file is damaged or cut short: copy it anew"), "{length}: {text}");
     }
-    for name in ["no/such/file.safetensors", "no/such/file.onnx"] {
+    for name in ["no/such/file.safetensors", "no/such/file.onnx", "no/such/file.pth"] {
         let text = begin(&init(Path::new(name)), &space).expect_err("there is no such file");
         assert!(text.starts_with(&format!("read {name}: ")), "{text}");
     }
@@ -367,9 +374,13 @@ fn what_is_refused_before_a_file_is_opened() {
     assert!(init(path).validate().is_ok());
     for (init, expected) in [
         (
-            init(Path::new("runs/x/weights.pth")),
-            "init.from is runs/x/weights.pth: its name must end in .safetensors or .onnx; convert another file first, \
-             for instance by Python's safetensors.torch.save_file",
+            init(Path::new("runs/x/weights.ckpt")),
+            "init.from is runs/x/weights.ckpt: its name must end in .safetensors, .onnx, .pth or .pt; convert another \
+             file first, for instance by Python's safetensors.torch.save_file",
+        ),
+        (
+            Init { fresh: vec!["head.*".to_owned(), "(head".to_owned()], ..init(path) },
+            "init.fresh[1] is `(head`, which is no regular expression: unclosed group",
         ),
         (
             Init { map: vec![rename("a", "b"), rename("[", "")], ..init(path) },

@@ -7,6 +7,7 @@ mod failures;
 #[cfg(feature = "wgpu")]
 mod gpu;
 mod init;
+mod init_conv;
 mod layers;
 mod losses;
 mod model_files;
@@ -19,6 +20,7 @@ mod refusals;
 mod resume;
 mod runs;
 mod schemes;
+mod sort;
 mod stages;
 mod step;
 mod support;

@@ -171,8 +171,14 @@ fn a_closed_dimension_has_no_choice() {
 
 #[test]
 fn schemes_at_the_edge_of_what_is_allowed() {
-    let init =
-        Init { from: "weights.safetensors".into(), map: Vec::new(), layout: Layout::Elastic, after: None };
+    let init = Init {
+        from: "weights.safetensors".into(),
+        map: Vec::new(),
+        layout: Layout::Elastic,
+        fresh: Vec::new(),
+        sort_channels: false,
+        after: None,
+    };
     let begun = |mut model: Model| {
         let Scheme::Progressive(Progressive { base, .. }) = &mut model.training.scheme else {
             unreachable!()

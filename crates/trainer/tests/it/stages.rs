@@ -238,6 +238,8 @@ fn a_run_begins_from_a_stage_as_if_it_had_gone_on() {
             from: whole.stage(after).supernet(),
             map: Vec::new(),
             layout: Layout::Elastic,
+            fresh: Vec::new(),
+            sort_channels: false,
             after: Some(after.clone()),
         };
         let (_temporary, folder) = folder();
@@ -262,7 +264,14 @@ fn a_run_goes_on_without_the_file_that_it_began_from() {
     let from = whole.0.join("copy.safetensors");
     std::fs::copy(whole.stage("1-width").supernet(), &from).expect("a copy");
     let after = Some("1-width".to_owned());
-    let init = Init { from: from.clone(), map: Vec::new(), layout: Layout::Elastic, after };
+    let init = Init {
+        from: from.clone(),
+        map: Vec::new(),
+        layout: Layout::Elastic,
+        fresh: Vec::new(),
+        sort_channels: false,
+        after,
+    };
     let model = Model { init: Some(init), ..model };
     let first = checkpoint::load_supernet(&from).expect("a supernet").training.step + 1;
     let (_other, folder) = folder();
@@ -280,7 +289,14 @@ fn beginnings_that_are_refused() {
     finished(&model, &whole);
     let begin = |stage: &str, after: &str| {
         let (from, after) = (whole.stage(stage).supernet(), Some(after.to_owned()));
-        let init = Init { from, map: Vec::new(), layout: Layout::Elastic, after };
+        let init = Init {
+            from,
+            map: Vec::new(),
+            layout: Layout::Elastic,
+            fresh: Vec::new(),
+            sort_channels: false,
+            after,
+        };
         let (_temporary, folder) = folder();
         let error = run(&Model { init: Some(init), ..model.clone() }, &folder, Start::Fresh, |_, _| ());
         assert!(!folder.checkpoint().exists(), "nothing is begun");
@@ -304,7 +320,14 @@ fn weights_to_begin_with_take_the_place_of_random_ones() {
     let model = model(training());
     let (temporary, first) = folder();
     finished(&model, &first);
-    let init = Init { from: first.supernet(), map: Vec::new(), layout: Layout::Elastic, after: None };
+    let init = Init {
+        from: first.supernet(),
+        map: Vec::new(),
+        layout: Layout::Elastic,
+        fresh: Vec::new(),
+        sort_channels: false,
+        after: None,
+    };
     let again = Model { init: Some(init), seed: 99, ..model.clone() };
     let second = RunFolder(temporary.path().join("second"));
     let stopped = run_until(&again, &second, Start::Fresh, 1).expect("a run");

@@ -7,7 +7,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, TensorData};
 use elastic_data::{Augmentation, Batch, DataConfig, Images, Source, Splits};
 use elastic_space::choices::{DepthChoices, DropPolicy, Granularity, TransformKind, WidthChoices};
-use elastic_space::conv::{Activation, ConvSpace, ConvStageChoices, Head, Stem};
+use elastic_space::conv::{Activation, BATCH_NORM_EPSILON, ConvSpace, ConvStageChoices, Head, Padding, Stem};
 use elastic_space::random::Purpose;
 use elastic_space::sampling::Mixed;
 use elastic_space::swin::{SwinSpace, SwinStageChoices};
@@ -79,6 +79,8 @@ pub(crate) fn conv_space(drop: DropPolicy, per: Granularity) -> ConvSpace {
         classes: 3,
         resolution: vec![5, 7],
         activation: Activation::HardSwish,
+        padding: Padding::Centred,
+        norm_epsilon: BATCH_NORM_EPSILON,
         stem: Stem { width: vec![4, 5], stride: 1 },
         stages: vec![plain, stage(&[6, 8], &[1, 2, 3], 2, Some(choices(&[9, 11])))],
         head: Head { width: vec![10, 13], hidden: vec![12, 14] },
@@ -127,6 +129,7 @@ pub(crate) fn stage() -> Stage {
         subnets: SubnetCount::Count(2),
         sampling: Sampling::Random,
         share_earlier: None,
+        sort_channels: false,
         reduce: Reduce::Sum,
         distillation: None,
     }

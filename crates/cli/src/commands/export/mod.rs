@@ -1,6 +1,7 @@
 //! `elastic export`
 
 mod job;
+mod pretrained;
 mod report;
 
 use std::collections::BTreeMap;
@@ -28,10 +29,11 @@ use job::Job;
 /// before it is written: if it misses a latency budget, the next candidate is taken. Written to the
 /// output folder: NAME.onnx and NAME.json. A budget that even the smallest subnet misses is an
 /// error (exit code 3). With --subnet nothing is searched: that subnet is measured, verified and written.
+/// With --model nothing is trained either: weights that others have trained become a verified ONNX file.
 #[derive(Debug, Args)]
 pub(crate) struct Export {
     /// A limit: number and unit (mflops gflops, mmacs gmacs, kparams mparams, KB MB, us ms). Repeatable.
-    #[arg(long, required_unless_present = "subnet")]
+    #[arg(long, required_unless_present_any = ["subnet", "model"])]
     budget: Vec<Budget>,
     /// Export this subnet: `largest`, `smallest` or a name of the model file; budgets then only check it.
     #[arg(long, value_name = "NAME")]
@@ -45,6 +47,10 @@ pub(crate) struct Export {
     /// Folder of a finished run [default: the newest in runs/].
     #[arg(long)]
     run: Option<PathBuf>,
+    /// Export the largest network of this model file with the weights that its `init` names, untrained and without
+    /// data. Batch normalisation is by the running mean and variance in the file of weights.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["budget", "subnet", "platform", "all_platforms", "run"])]
+    model: Option<PathBuf>,
     /// Folder to write to.
     #[arg(long, default_value = "exports")]
     out: PathBuf,
@@ -77,6 +83,9 @@ impl Export {
             }
         }
         let batch = self.batch.0;
+        if let Some(model) = &self.model {
+            return pretrained::export(model, &self.out, batch, format);
+        }
         let profiles = self.profiles()?;
         if profiles.is_empty() && self.budget.iter().any(|budget| budget.quantity == Quantity::Latency) {
             bail!(

@@ -1,6 +1,7 @@
 use burn::backend::Dispatch;
 use burn::tensor::ops::{ConvOptions, UnfoldOptions};
 use burn::tensor::{Device, Tensor, activation, module};
+use elastic_space::conv;
 use proptest::prelude::*;
 
 use super::{Activation, ConvolutionOps, Padding, Window};
@@ -83,7 +84,7 @@ fn activations_by_hand() {
 /// Of several tasks, so that the tasks' sums meet.
 #[test]
 fn many_tasks_give_the_same_whatever_the_number_of_threads() {
-    let window = Window::same(5, 2, [32, 32]);
+    let window = Window::padded(conv::Padding::Same, 5, 2, [32, 32]);
     let gradients = |threads: usize, ours: bool| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
         pool.install(|| {

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use elastic_space::conv;
+
 /// Rows and columns of zeros around an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Padding {
@@ -27,21 +29,14 @@ pub(crate) struct Window {
 }
 
 impl Window {
-    /// Half a kernel of zeros all round, as PyTorch's networks have it.
-    pub(crate) fn centred(kernel: usize, stride: usize) -> Self {
-        let half = kernel / 2;
-        Self { kernel, stride, padding: Padding { top: half, bottom: half, left: half, right: half } }
-    }
-
-    /// TensorFlow's "same" for an image of `[height, width]`: the output is the input's size over the stride, rounded
-    /// up; an odd row or column of zeros goes to the bottom or to the right.
-    #[allow(dead_code, reason = "weights that TensorFlow trained need it, and cannot be read yet")]
-    pub(crate) fn same(kernel: usize, stride: usize, [height, width]: [usize; 2]) -> Self {
-        let split = |size: usize| {
-            let total = ((size.div_ceil(stride) - 1) * stride + kernel).saturating_sub(size);
-            (total / 2, total - total / 2)
-        };
-        let ((top, bottom), (left, right)) = (split(height), split(width));
+    /// With the zeros that a space's padding gives an image of `[height, width]`.
+    pub(crate) fn padded(
+        padding: conv::Padding,
+        kernel: usize,
+        stride: usize,
+        [height, width]: [usize; 2],
+    ) -> Self {
+        let [[top, bottom], [left, right]] = [height, width].map(|size| padding.zeros(kernel, stride, size));
         Self { kernel, stride, padding: Padding { top, bottom, left, right } }
     }
 
@@ -77,12 +72,15 @@ mod tests {
 
     #[test]
     fn output_sizes_and_paddings_by_hand() {
-        let same = |kernel, stride, side| Window::same(kernel, stride, [side, side + 1]);
+        let padded =
+            |padding, kernel, stride, side| Window::padded(padding, kernel, stride, [side, side + 1]);
+        let centred = |kernel, stride| padded(conv::Padding::Centred, kernel, stride, 9);
+        let same = |kernel, stride, side| padded(conv::Padding::Same, kernel, stride, side);
         for (window, side, output, [top, bottom, left, right]) in [
-            (Window::centred(3, 1), 8, (8, 9), [1, 1, 1, 1]),
-            (Window::centred(3, 2), 8, (4, 5), [1, 1, 1, 1]),
-            (Window::centred(5, 2), 7, (4, 4), [2, 2, 2, 2]),
-            (Window::centred(1, 2), 5, (3, 3), [0, 0, 0, 0]),
+            (centred(3, 1), 8, (8, 9), [1, 1, 1, 1]),
+            (centred(3, 2), 8, (4, 5), [1, 1, 1, 1]),
+            (centred(5, 2), 7, (4, 4), [2, 2, 2, 2]),
+            (centred(1, 2), 5, (3, 3), [0, 0, 0, 0]),
             (same(3, 2, 8), 8, (4, 5), [0, 1, 1, 1]),
             (same(5, 2, 7), 7, (4, 4), [2, 2, 1, 2]),
             (same(3, 1, 1), 1, (1, 2), [1, 1, 1, 1]),
