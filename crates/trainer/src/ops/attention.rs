@@ -30,7 +30,7 @@ impl AttentionShape {
     }
 
     /// Values of one task's context: whole images.
-    fn block(self) -> usize {
+    pub(super) fn block(self) -> usize {
         let image = self.tokens * self.inner();
         image * (BLOCK / (3 * image)).max(1)
     }
@@ -50,7 +50,7 @@ pub(super) fn attention(qkv: &FlexTensor, shape: AttentionShape) -> FlexTensor {
     floats_mut(&mut result)
         .par_chunks_mut(block)
         .zip(floats(&qkv).par_chunks(3 * block))
-        .for_each(|(result, qkv)| kernels::attention(result, qkv, shape));
+        .for_each(|(result, qkv)| kernels::attention(result, qkv, shape, None));
     result
 }
 
@@ -67,6 +67,8 @@ pub(super) fn attention_backward(
         .par_chunks_mut(3 * block)
         .zip(floats(&qkv).par_chunks(3 * block))
         .zip(floats(&gradient).par_chunks(block))
-        .for_each(|((result, qkv), gradient)| kernels::attention_backward(result, qkv, gradient, shape));
+        .for_each(|((result, qkv), gradient)| {
+            kernels::attention_backward(result, qkv, gradient, shape, None);
+        });
     result
 }

@@ -31,6 +31,9 @@ struct LayerNorm;
 #[derive(Debug)]
 struct Attention;
 
+#[derive(Debug)]
+struct BiasedAttention;
+
 impl<B: FusedOps> Backward<B, 1> for Gelu {
     /// The derivative: with it the input need not be kept.
     type State = FloatTensor<B>;
@@ -126,6 +129,24 @@ impl<B: FusedOps> Backward<B, 1> for Attention {
         unary::<B, _>(ops.parents, ops.node, grads, |gradient| {
             B::fused_attention_backward(qkv, gradient, shape)
         });
+    }
+}
+
+impl<B: FusedOps> Backward<B, 2> for BiasedAttention {
+    /// The queries, keys and values, the bias, and how they are read.
+    type State = (NodeId, NodeId, AttentionShape);
+
+    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, checkpointer: &mut Checkpointer) {
+        let (qkv, bias, shape) = ops.state;
+        let qkv = checkpointer.retrieve_node_output(qkv);
+        let bias = checkpointer.retrieve_node_output(bias);
+        let gradient = grads.consume::<B>(&ops.node);
+        let (for_qkv, for_bias) = B::fused_biased_attention_backward(qkv, bias, gradient, shape);
+        for (parent, gradient) in ops.parents.into_iter().zip([for_qkv, for_bias]) {
+            if let Some(node) = parent {
+                grads.register::<B>(node.id, gradient);
+            }
+        }
     }
 }
 
@@ -251,6 +272,24 @@ impl<B: FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
                 prep.finish(state, B::fused_attention(qkv.into_primitive(), shape))
             }
             OpsKind::UnTracked(prep) => prep.finish(B::fused_attention(qkv.into_primitive(), shape)),
+        }
+    }
+
+    fn fused_biased_attention(
+        qkv: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        shape: AttentionShape,
+    ) -> FloatTensor<Self> {
+        match BiasedAttention.prepare::<C>([qkv.node(), bias.node()]).compute_bound().stateful() {
+            OpsKind::Tracked(mut prep) => {
+                let state = (prep.checkpoint(&qkv), prep.checkpoint(&bias), shape);
+                let (qkv, bias) = (qkv.into_primitive(), bias.into_primitive());
+                prep.finish(state, B::fused_biased_attention(qkv, bias, shape))
+            }
+            OpsKind::UnTracked(prep) => {
+                let (qkv, bias) = (qkv.into_primitive(), bias.into_primitive());
+                prep.finish(B::fused_biased_attention(qkv, bias, shape))
+            }
         }
     }
 }

@@ -10,6 +10,11 @@ const LANES: usize = 16;
 /// Rows of a block.
 const ROWS: usize = 8;
 
+/// Columns of the scores of `tokens` queries with what they are filled up with.
+pub(super) fn filled(tokens: usize) -> usize {
+    tokens.next_multiple_of(LANES)
+}
+
 /// The left factor of a product, read a block of rows at a time.
 trait Left: Copy {
     /// A block of rows.
@@ -193,33 +198,52 @@ impl Heads {
         }
     }
 
-    /// The context of one image.
+    /// The context of one image. A bias is added to the scores before they are scaled, those of each head in the layout
+    /// of the scores.
     #[inline(always)]
-    pub(super) fn forward<S: Simd>(&mut self, simd: S, context: &mut [f32], qkv: &[f32]) {
+    pub(super) fn forward<S: Simd>(
+        &mut self,
+        simd: S,
+        context: &mut [f32],
+        qkv: &[f32],
+        bias: Option<&[f32]>,
+    ) {
         let AttentionShape { tokens, heads, head_dim } = self.shape;
         let (inner, stride) = (self.shape.inner(), 3 * self.shape.inner());
         for head in 0..heads {
-            self.attend(simd, qkv, head);
+            self.attend(simd, qkv, head, bias);
             let values = self.packed.filled(&qkv[2 * inner + head * head_dim..], stride, head_dim);
             let context = Target::of(&mut context[head * head_dim..], inner, head_dim);
             product(simd, context, self.probabilities.by_column(), values, [tokens, tokens]);
         }
     }
 
-    /// The gradient of one image's queries, keys and values.
+    /// The gradient of one image's queries, keys and values; that of the bias is added to the second of its slices.
     #[inline(always)]
-    pub(super) fn backward<S: Simd>(&mut self, simd: S, result: &mut [f32], qkv: &[f32], gradient: &[f32]) {
+    pub(super) fn backward<S: Simd>(
+        &mut self,
+        simd: S,
+        result: &mut [f32],
+        qkv: &[f32],
+        gradient: &[f32],
+        mut bias: Option<(&[f32], &mut [f32])>,
+    ) {
         let AttentionShape { tokens, heads, head_dim } = self.shape;
         let (inner, stride) = (self.shape.inner(), 3 * self.shape.inner());
         let size = [tokens, tokens];
         for head in 0..heads {
             let [query, key, value] = [0, 1, 2].map(|part| part * inner + head * head_dim);
             let gradient = &gradient[head * head_dim..];
-            self.attend(simd, qkv, head);
+            self.attend(simd, qkv, head, bias.as_ref().map(|(bias, _)| *bias));
             self.transposed.pack_transposed(gradient, inner, head_dim);
             let rows = ByRow { values: &qkv[value..], row_stride: stride };
             product(simd, self.scores.target(), rows, self.transposed.rows(), [tokens, head_dim]);
             self.scores_backward();
+            if let Some((_, sums)) = &mut bias {
+                let scores = self.scores.flat();
+                let sums = &mut sums[head * scores.len()..][..scores.len()];
+                sums.iter_mut().zip(scores).for_each(|(sum, &x)| *sum += x);
+            }
             let (probabilities, scores) = (self.probabilities.by_row(), self.scores.by_row());
             let rows = self.packed.filled(gradient, inner, head_dim);
             product(simd, Target::of(&mut result[value..], stride, head_dim), probabilities, rows, size);
@@ -233,12 +257,17 @@ impl Heads {
 
     /// The probabilities of a head.
     #[inline(always)]
-    fn attend<S: Simd>(&mut self, simd: S, qkv: &[f32], head: usize) {
+    fn attend<S: Simd>(&mut self, simd: S, qkv: &[f32], head: usize, bias: Option<&[f32]>) {
         let AttentionShape { tokens, head_dim, .. } = self.shape;
         let (inner, stride) = (self.shape.inner(), 3 * self.shape.inner());
         self.transposed.pack_transposed(&qkv[head * head_dim..], stride, head_dim);
         let keys = ByRow { values: &qkv[inner + head * head_dim..], row_stride: stride };
         product(simd, self.probabilities.target(), keys, self.transposed.rows(), [tokens, head_dim]);
+        if let Some(bias) = bias {
+            let scores = self.probabilities.values.as_flattened_mut();
+            let bias = &bias[head * scores.len()..][..scores.len()];
+            scores.iter_mut().zip(bias).for_each(|(x, &bias)| *x += bias);
+        }
         let (per_row, scale) = (self.probabilities.per_row, self.shape.scale());
         for first in 0..per_row {
             let keys = || (first..tokens * per_row).step_by(per_row);

@@ -192,45 +192,84 @@ kernels! {
     }
 }
 
-/// The context of some images.
-pub(super) fn attention(result: &mut [f32], qkv: &[f32], shape: AttentionShape) {
-    struct Kernel<'a>(&'a mut [f32], &'a [f32], AttentionShape);
-
-    impl pulp::WithSimd for Kernel<'_> {
-        type Output = ();
-
-        #[inline(always)]
-        fn with_simd<S: pulp::Simd>(self, simd: S) {
-            let Self(result, qkv, shape) = self;
-            let (mut heads, image) = (Heads::new(shape), shape.tokens * shape.inner());
-            for (result, qkv) in result.chunks_exact_mut(image).zip(qkv.chunks_exact(3 * image)) {
-                heads.forward(simd, result, qkv);
-            }
-        }
-    }
-
-    pulp::Arch::new().dispatch(Kernel(result, qkv, shape));
+/// What is added to the scores of consecutive sequences: for each of some groups and each head the scores' layout.
+#[derive(Clone, Copy)]
+pub(super) struct Biases<'a> {
+    /// All groups.
+    pub(super) values: &'a [f32],
+    /// Values of one group.
+    pub(super) group: usize,
+    /// The first sequence; sequence s takes group s modulo their number.
+    pub(super) first: usize,
 }
 
-/// The gradient of [`attention`].
-pub(super) fn attention_backward(result: &mut [f32], qkv: &[f32], gradient: &[f32], shape: AttentionShape) {
-    struct Kernel<'a>(&'a mut [f32], &'a [f32], &'a [f32], AttentionShape);
+impl<'a> Biases<'a> {
+    /// The bias of the sequence that comes `index` after the first.
+    fn of(self, index: usize) -> &'a [f32] {
+        let groups = self.values.len() / self.group;
+        &self.values[(self.first + index) % groups * self.group..][..self.group]
+    }
+}
+
+/// The context of some images.
+pub(super) fn attention(result: &mut [f32], qkv: &[f32], shape: AttentionShape, biases: Option<Biases<'_>>) {
+    struct Kernel<'a>(&'a mut [f32], &'a [f32], AttentionShape, Option<Biases<'a>>);
 
     impl pulp::WithSimd for Kernel<'_> {
         type Output = ();
 
         #[inline(always)]
         fn with_simd<S: pulp::Simd>(self, simd: S) {
-            let Self(result, qkv, gradient, shape) = self;
+            let Self(result, qkv, shape, biases) = self;
             let (mut heads, image) = (Heads::new(shape), shape.tokens * shape.inner());
-            let sources = qkv.chunks_exact(3 * image).zip(gradient.chunks_exact(image));
-            for (result, (qkv, gradient)) in result.chunks_exact_mut(3 * image).zip(sources) {
-                heads.backward(simd, result, qkv, gradient);
+            let images = result.chunks_exact_mut(image).zip(qkv.chunks_exact(3 * image));
+            for (index, (result, qkv)) in images.enumerate() {
+                heads.forward(simd, result, qkv, biases.map(|biases| biases.of(index)));
             }
         }
     }
 
-    pulp::Arch::new().dispatch(Kernel(result, qkv, gradient, shape));
+    pulp::Arch::new().dispatch(Kernel(result, qkv, shape, biases));
+}
+
+/// The gradient of [`attention`]. With biases, theirs is added to `sums`, which holds as many groups as the images
+/// take in turn.
+pub(super) fn attention_backward(
+    result: &mut [f32],
+    qkv: &[f32],
+    gradient: &[f32],
+    shape: AttentionShape,
+    biases: Option<(Biases<'_>, &mut [f32])>,
+) {
+    struct Kernel<'a>(
+        &'a mut [f32],
+        &'a [f32],
+        &'a [f32],
+        AttentionShape,
+        Option<(Biases<'a>, &'a mut [f32])>,
+    );
+
+    impl pulp::WithSimd for Kernel<'_> {
+        type Output = ();
+
+        #[inline(always)]
+        fn with_simd<S: pulp::Simd>(self, simd: S) {
+            let Self(result, qkv, gradient, shape, mut biases) = self;
+            let (mut heads, image) = (Heads::new(shape), shape.tokens * shape.inner());
+            let sources = qkv.chunks_exact(3 * image).zip(gradient.chunks_exact(image));
+            for (index, (result, (qkv, gradient))) in
+                result.chunks_exact_mut(3 * image).zip(sources).enumerate()
+            {
+                let bias = biases.as_mut().map(|(biases, sums)| {
+                    let place = index % (sums.len() / biases.group);
+                    (biases.of(index), &mut sums[place * biases.group..][..biases.group])
+                });
+                heads.backward(simd, result, qkv, gradient, bias);
+            }
+        }
+    }
+
+    pulp::Arch::new().dispatch(Kernel(result, qkv, gradient, shape, biases));
 }
 
 /// Writes `(x - mean) / deviation` and returns one over the deviation.

@@ -202,6 +202,25 @@ pub(crate) trait FusedOps: Backend {
         joined::<Self>(vec![for_query, for_key, for_value], shape)
     }
 
+    /// See [`biased_attention`].
+    fn fused_biased_attention(
+        qkv: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        shape: AttentionShape,
+    ) -> FloatTensor<Self> {
+        biased::composed::<Self>(qkv, bias, shape)
+    }
+
+    /// The gradients of [`Self::fused_biased_attention`] for qkv and the bias.
+    fn fused_biased_attention_backward(
+        qkv: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        shape: AttentionShape,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        biased::composed_backward::<Self>(qkv, bias, gradient, shape)
+    }
+
     /// One update of AdamW: the new weights, mean of the gradients and mean of their squares.
     fn fused_adamw(
         weights: FloatTensor<Self>,
@@ -340,6 +359,23 @@ impl FusedOps for Flex {
         shape: AttentionShape,
     ) -> FloatTensor<Self> {
         attention::attention_backward(&qkv, &gradient, shape)
+    }
+
+    fn fused_biased_attention(
+        qkv: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        shape: AttentionShape,
+    ) -> FloatTensor<Self> {
+        biased::attention(&qkv, &bias, shape)
+    }
+
+    fn fused_biased_attention_backward(
+        qkv: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        shape: AttentionShape,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        biased::attention_backward(&qkv, &bias, &gradient, shape)
     }
 
     fn fused_adamw(

@@ -184,6 +184,32 @@ proptest! {
     }
 
     #[test]
+    fn biased_attention_equals_the_default_of_other_backends(
+        images in 1_usize..40, groups in 1_usize..4, tokens in 1_usize..20, heads in 1_usize..4,
+        head_dim in 1_usize..20, seed: u64,
+    ) {
+        // Many short sequences are several tasks, of which one meets the same group more than once.
+        let (flex, composed) = (Device::flex(), Device::flex().autodiff());
+        let shape = AttentionShape { tokens, heads, head_dim };
+        let mut draw = draw(seed, flex.clone());
+        let rows = images * groups * tokens;
+        let qkv: Tensor<2> = draw.normal([rows, 3 * heads * head_dim], 1.0);
+        let bias: Tensor<4> = draw.normal([groups, heads, tokens, tokens], 1.0);
+        let gradient: Tensor<2> = draw.normal([rows, heads * head_dim], 1.0);
+        let backward = |device: &Device| {
+            let on = |x: &Tensor<2>| Tensor::<2>::from_data(x.to_data(), device).into_dispatch();
+            let bias = Tensor::<4>::from_data(bias.to_data(), device).into_dispatch();
+            let (a, b) =
+                <Dispatch as FusedOps>::fused_biased_attention_backward(on(&qkv), bias, on(&gradient), shape);
+            let (a, b) = (Tensor::<2>::from_dispatch(a), Tensor::<4>::from_dispatch(b));
+            [flat(Some(a)), flat(Some(b))].map(|x| Tensor::<1>::from_data(x.to_data(), &flex))
+        };
+        for (kernel, default) in backward(&flex).into_iter().zip(backward(&composed)) {
+            prop_assert!(worst_difference(kernel, default) < TOLERANCE);
+        }
+    }
+
+    #[test]
     fn kernels_equal_the_defaults_of_other_backends(
         rows in 1_usize..40, columns in 8_usize..90, seed: u64,
     ) {
