@@ -2,10 +2,7 @@
 
 mod common;
 
-use std::path::Path;
-
 use elastic_space::choices::{DepthChoices, DropPolicy, Granularity, TransformKind, WidthChoices};
-use elastic_space::file::read_yaml;
 use elastic_space::swin::{
     MASKED, SwinLayer, SwinSpace, SwinStage, SwinStageChoices, SwinSubnet, Windows, merged,
 };

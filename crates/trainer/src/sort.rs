@@ -163,10 +163,12 @@ fn reordered(array: &Array, axis: usize, size: usize, order: &[usize]) -> Array 
 mod tests {
     use super::*;
 
+    /// Shape, axis, size of a channel; importance, order, and the values 0, 1, 2, .. with every other negative in it.
+    type Row = (&'static [usize], usize, usize, &'static [f64], &'static [usize], &'static [f32]);
+
     #[test]
     fn orders_by_hand() {
-        // Shape, axis, size of a channel; importance, order, and the values 0, 1, 2, .. with every other negative in it.
-        let rows: [(&[usize], usize, usize, &[f64], &[usize], &[f32]); 4] = [
+        let rows: [Row; 4] = [
             (&[3], 0, 1, &[0.0, 1.0, 2.0], &[2, 1, 0], &[2.0, -1.0, 0.0]),
             (&[2, 2], 0, 1, &[1.0, 5.0], &[1, 0], &[2.0, -3.0, 0.0, -1.0]),
             (&[2, 2], 1, 1, &[2.0, 4.0], &[1, 0], &[-1.0, 0.0, -3.0, 2.0]),
