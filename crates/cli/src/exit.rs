@@ -1,4 +1,6 @@
 //! Exit codes: stable, so that pipelines can act on them.
+//!
+//! Defined here and nowhere else; tests hold the help, the README and the guide against them.
 
 use std::process::ExitCode;
 
@@ -7,14 +9,68 @@ use elastic_profiler::agent::RemoteError;
 use elastic_profiler::agent::protocol::FailureKind;
 use elastic_profiler::{IdentityMismatch, NotMeasured, ProfileError};
 use elastic_runtime::{LibraryError, OpenError};
+use serde::Serialize;
 use thiserror::Error;
 
-const FAILURE: u8 = 1;
-const INFEASIBLE_BUDGET: u8 = 3;
-const NOT_THE_PLATFORM: u8 = 4;
-const VERIFICATION_FAILED: u8 = 5;
-const LIBRARY_MISSING: u8 = 6;
-const OTHER_PROVIDER: u8 = 7;
+use crate::table;
+
+/// How a command ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[repr(u8)]
+pub(crate) enum Exit {
+    /// The work is done.
+    Ok = 0,
+    /// Any other error: a file, a setting, the disk.
+    Failure = 1,
+    /// The command line is wrong.
+    Usage = 2,
+    /// No subnet holds what was asked.
+    Infeasible = 3,
+    /// The device is another one, cannot be reached, or lacks its runtime library.
+    Device = 4,
+    /// The device is slower than when it was profiled, so a measurement decides nothing.
+    Unstable = 5,
+    /// Every candidate was over the budget when it was measured.
+    OverBudget = 6,
+    /// A part of a model ran on another execution provider.
+    Provider = 7,
+    /// A model does not compute what its supernet computes.
+    Mismatch = 8,
+    /// Stopped by Ctrl-C, with a checkpoint.
+    Interrupted = 130,
+}
+
+impl Exit {
+    /// The process's exit code.
+    pub(crate) fn code(self) -> ExitCode {
+        ExitCode::from(self as u8)
+    }
+}
+
+/// What a failed command prints on standard output with `--format json`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct ErrorReport<'a> {
+    error: ErrorBody<'a>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct ErrorBody<'a> {
+    exit_code: u8,
+    kind: Exit,
+    message: &'a str,
+}
+
+/// Prints an error as the one JSON value of a command that fails.
+///
+/// # Errors
+///
+/// If the value cannot be written as JSON.
+pub(crate) fn print_json(exit: Exit, message: &str) -> anyhow::Result<()> {
+    table::print_json(&ErrorReport { error: ErrorBody { exit_code: exit as u8, kind: exit, message } })
+}
 
 /// A model that does not compute what its supernet computes.
 #[derive(Debug, Error)]
@@ -39,6 +95,8 @@ pub(crate) struct BudgetMissed {
     pub(crate) platform: String,
     pub(crate) tried: usize,
     pub(crate) best: String,
+    /// Whether the device is slower than when it was profiled.
+    pub(crate) unstable: bool,
     /// Why that may be, or nothing.
     pub(crate) note: String,
 }
@@ -54,9 +112,9 @@ pub(crate) struct SubnetOverBudget {
     pub(crate) budget: String,
 }
 
-/// The exit code of an error: that of the first cause that has one.
-pub(crate) fn code(error: &anyhow::Error) -> ExitCode {
-    ExitCode::from(error.chain().find_map(code_of).unwrap_or(FAILURE))
+/// How an error ends the command: as the first of its causes says that says anything.
+pub(crate) fn of(error: &anyhow::Error) -> Exit {
+    error.chain().find_map(exit_of).unwrap_or(Exit::Failure)
 }
 
 /// The error and its causes in one line; a cause whose text its error already holds is left out.
@@ -72,49 +130,127 @@ pub(crate) fn message(error: &anyhow::Error) -> String {
     })
 }
 
-fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
+fn exit_of(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
     if let Some(SearchError::<anyhow::Error>::Infeasible { .. }) = cause.downcast_ref() {
-        return Some(INFEASIBLE_BUDGET);
+        return Some(Exit::Infeasible);
     }
-    if cause.is::<BudgetMissed>() || cause.is::<SubnetOverBudget>() {
-        return Some(INFEASIBLE_BUDGET);
+    if cause.is::<SubnetOverBudget>() {
+        return Some(Exit::Infeasible);
+    }
+    if let Some(missed) = cause.downcast_ref::<BudgetMissed>() {
+        return Some(if missed.unstable { Exit::Unstable } else { Exit::OverBudget });
     }
     if cause.is::<VerificationFailed>() {
-        return Some(VERIFICATION_FAILED);
+        return Some(Exit::Mismatch);
     }
-    if cause.is::<IdentityMismatch>() {
-        return Some(NOT_THE_PLATFORM);
-    }
-    if cause.is::<LibraryError>() {
-        return Some(LIBRARY_MISSING);
+    if cause.is::<IdentityMismatch>() || cause.is::<LibraryError>() {
+        return Some(Exit::Device);
     }
     if let Some(error) = cause.downcast_ref::<OpenError>() {
-        return open_code(error);
+        return exit_of_open(error);
     }
     if let Some(error) = cause.downcast_ref::<NotMeasured>() {
-        return measure_code(error);
+        return exit_of_measure(error);
     }
     if let Some(ProfileError::NotMeasured(error)) = cause.downcast_ref() {
-        return measure_code(error);
+        return exit_of_measure(error);
     }
     None
 }
 
-fn measure_code(error: &NotMeasured) -> Option<u8> {
+fn exit_of_measure(error: &NotMeasured) -> Option<Exit> {
     match error {
-        NotMeasured::Runtime(error) => open_code(error),
+        NotMeasured::Runtime(error) => exit_of_open(error),
         NotMeasured::OtherProvider { .. }
         | NotMeasured::Remote(RemoteError::Refused { kind: FailureKind::Provider, .. }) => {
-            Some(OTHER_PROVIDER)
+            Some(Exit::Provider)
         }
-        error => error.is_device_missing().then_some(NOT_THE_PLATFORM),
+        error => error.is_device_missing().then_some(Exit::Device),
     }
 }
 
-fn open_code(error: &OpenError) -> Option<u8> {
+fn exit_of_open(error: &OpenError) -> Option<Exit> {
     match error {
-        OpenError::Library(_) => Some(LIBRARY_MISSING),
-        OpenError::ProviderMissing { .. } | OpenError::ProviderFailed { .. } => Some(NOT_THE_PLATFORM),
+        OpenError::Library(_) | OpenError::ProviderMissing { .. } | OpenError::ProviderFailed { .. } => {
+            Some(Exit::Device)
+        }
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use clap::CommandFactory;
+
+    use super::*;
+    use crate::Arguments;
+
+    /// Every code with the first words of its meaning. The match makes the compiler ask for a new code's row.
+    fn rows() -> Vec<(u8, &'static str)> {
+        let all = [
+            Exit::Ok,
+            Exit::Failure,
+            Exit::Usage,
+            Exit::Infeasible,
+            Exit::Device,
+            Exit::Unstable,
+            Exit::OverBudget,
+            Exit::Provider,
+            Exit::Mismatch,
+            Exit::Interrupted,
+        ];
+        let meaning = |exit| match exit {
+            Exit::Ok => "success",
+            Exit::Failure => "failure",
+            Exit::Usage => "wrong usage",
+            Exit::Infeasible => "no subnet holds",
+            Exit::Device => "the device is",
+            Exit::Unstable => "the device is slower",
+            Exit::OverBudget => "every candidate",
+            Exit::Provider => "a part of a model",
+            Exit::Mismatch => "a model failed",
+            Exit::Interrupted => "stopped by Ctrl-C",
+        };
+        all.into_iter().map(|exit| (exit as u8, meaning(exit))).collect()
+    }
+
+    /// The rows `| CODE | MEANING |` of the table under the line that begins with `title`.
+    fn table(path: &str, title: &str) -> Vec<(u8, String)> {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path);
+        let text = std::fs::read_to_string(&path).expect("the document is there");
+        let lines = text.lines().skip_while(|line| !line.starts_with(title)).skip(1);
+        let rows = lines.skip_while(|line| !line.starts_with("|--")).skip(1);
+        rows.take_while(|line| line.starts_with('|'))
+            .map(|line| {
+                let mut cells = line.split('|').skip(1).map(str::trim);
+                let code = cells.next().and_then(|code| code.parse().ok()).expect("a code");
+                (code, cells.next().expect("a meaning").to_owned())
+            })
+            .collect()
+    }
+
+    #[test]
+    fn documents_list_every_code() {
+        for (path, title) in
+            [("README.md", "| code | meaning"), ("docs/guides/use-in-a-pipeline.md", "| exit code | meaning")]
+        {
+            let found = table(path, title);
+            assert_eq!(found.len(), rows().len(), "{path}: {found:?}");
+            for ((code, meaning), (found_code, found_meaning)) in rows().into_iter().zip(found) {
+                assert_eq!(code, found_code, "{path}");
+                assert!(found_meaning.starts_with(meaning), "{path}, {code}: {found_meaning}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_help_lists_every_code() {
+        let help = Arguments::command().get_long_about().expect("there is a long help").to_string();
+        let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+        for (code, meaning) in rows() {
+            assert!(help.contains(&format!(" {code} {meaning}")), "{code} {meaning}: {help}");
+        }
     }
 }

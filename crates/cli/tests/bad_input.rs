@@ -81,7 +81,7 @@ fn check(topic: &str, bench: fn() -> Bench, cases: &[Case]) {
         (r"loss \d+\.\d+", "loss [LOSS]"),
         (r"best \d+\.\d\d %", "best [ACCURACY]"),
         (r"describes: .*; run elastic", "describes: [DIFFERENCES]; run elastic"),
-        (r"EOF while parsing a \w+", "EOF while parsing a [PART]"),
+        (r"EOF while parsing an? \w+", "EOF while parsing a [PART]"),
         (r"library: none in .*;", "library: none in [PLACES];"),
         (r"as ONNX Runtime: .*;", "as ONNX Runtime: [REASON];"),
         (r"Provider: \S+ offers only [^;]*;", "Provider: [LIBRARY] offers only [PROVIDERS];"),
@@ -89,7 +89,7 @@ fn check(topic: &str, bench: fn() -> Bench, cases: &[Case]) {
         (r"costs \d+\.\d us", "costs [LATENCY]"),
         (
             r"; the machine is \d+\.\d times slower than when it was profiled: let it rest, or profile it again",
-            "",
+            "; the machine is [N] times slower than when it was profiled: let it rest, or profile it again",
         ),
         (r"took \d+\.\d us", "took [LATENCY]"),
         (r"difference \d\.\d\de-?\d+", "difference [DIFFERENCE]"),
@@ -474,17 +474,17 @@ fn libraries() {
         ("DYLD_LIBRARY_PATH", ""),
     ];
     let mut cases = vec![
-        typed("a variable that names no file", PROFILE).variables(MINE).code(6),
+        typed("a variable that names no file", PROFILE).variables(MINE).code(4),
         case("a library that is no library", PROFILE, |b| b.write("lib/libonnxruntime.so", "not a library"))
             .variables(MINE)
-            .code(6),
+            .code(4),
         typed("an archive that is missing", "runtime install --archive onnxruntime.whl"),
         typed("an archive of another kind", "runtime install --archive models/tiny.yaml"),
     ];
     if !found_anyway(NONE) {
-        cases.push(typed("no library", PROFILE).variables(NONE).code(6));
-        cases.push(typed("no library for the proof of a model", EXPORT).variables(NONE).code(6));
-        cases.push(typed("no library to verify with", VERIFY).variables(NONE).code(6));
+        cases.push(typed("no library", PROFILE).variables(NONE).code(4));
+        cases.push(typed("no library for the proof of a model", EXPORT).variables(NONE).code(4));
+        cases.push(typed("no library to verify with", VERIFY).variables(NONE).code(4));
     }
     check("libraries", Bench::finished, &cases);
 }
@@ -531,17 +531,24 @@ fn budgets() {
         case(
             "a latency that only the model meets",
             "--quiet export --budget 0.001us --platform host-tract",
-            promise_no_time_at_all,
+            |b| promise_no_time_at_all(b, 1e9),
         )
-        .code(3),
+        .code(6),
+        case(
+            "a latency on a machine that has become slower",
+            "--quiet export --budget 0.001us --platform host-tract",
+            |b| promise_no_time_at_all(b, 1e-3),
+        )
+        .code(5),
     ];
     check("budgets", Bench::finished, &cases);
 }
 
-/// Makes tract's latency model predict 0 for every subnet.
-fn promise_no_time_at_all(bench: &Bench) {
+/// Makes tract's latency model predict 0 for every subnet, and the reference have taken so many microseconds.
+fn promise_no_time_at_all(bench: &Bench, reference_us: f64) {
     let profile = bench.read("profiles/host-tract.json");
     let mut profile: serde_json::Value = serde_json::from_slice(&profile).expect("a profile is JSON");
+    profile["measurements"][0]["latency"]["p50_us"] = reference_us.into();
     let model = &mut profile["latency_model"];
     model["intercept_us"] = 0.0.into();
     model["floor_us"] = 0.0.into();
@@ -595,7 +602,7 @@ fn models_to_verify() {
                 bias[..4].copy_from_slice(&100_f32.to_le_bytes());
             });
         })
-        .code(5),
+        .code(8),
     ];
     check("models_to_verify", Bench::finished, &cases);
 }
@@ -657,6 +664,25 @@ fn devices() {
         typed("an unknown device", "train --model models/tiny.yaml --device tpu").code(2),
     ];
     check("devices", Bench::fresh, &cases);
+}
+
+#[test]
+fn errors_as_json() {
+    for (command, code, kind, part) in [
+        ("export --budget 2parsecs --format json", 2, "usage", "unknown unit"),
+        ("export --budget 1kflops --format=json", 3, "infeasible", "costs 3.4 kFLOPs"),
+        ("--format json verify nothing.onnx", 1, "failure", "nothing.onnx"),
+        ("profile --platform jetson.yaml --format json", 4, "device", "aarch64"),
+    ] {
+        let bench = Bench::finished();
+        let output = bench.elastic(command);
+        assert_eq!(output.code, Some(code), "{command}: {}", output.stderr);
+        let error: serde_json::Value = serde_json::from_str(&output.stdout).expect("one JSON value");
+        assert_eq!(error["error"]["exit-code"], code, "{command}");
+        assert_eq!(error["error"]["kind"], kind, "{command}");
+        let message = error["error"]["message"].as_str().expect("a text");
+        assert!(message.contains(part) && output.stderr.contains(message), "{command}: {message}");
+    }
 }
 
 #[test]

@@ -2,12 +2,13 @@
 
 use std::io::{self, BufReader};
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use clap::Args;
 use elastic_profiler::agent::{Ending, Store, serve};
 use elastic_runtime::environment::CACHE_VARIABLE;
+
+use crate::exit::Exit;
 
 /// Measure models for another machine, on the one that this runs on.
 ///
@@ -26,7 +27,7 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
-    pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
+    pub(crate) fn run(self) -> anyhow::Result<Exit> {
         let work = match self.work {
             Some(work) => work,
             None => elastic_runtime::Environment::current()
@@ -43,7 +44,7 @@ impl Agent {
         }
         let store = Store::open(&work, self.disk_limit_mb.saturating_mul(1_000_000))?;
         match serve(BufReader::new(io::stdin()), io::stdout(), store)? {
-            Ending::Closed => Ok(ExitCode::SUCCESS),
+            Ending::Closed => Ok(Exit::Ok),
             Ending::Hung => bail!("a run hangs: the agent ends, and the run with it"),
         }
     }

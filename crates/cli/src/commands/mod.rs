@@ -13,10 +13,9 @@ mod schema;
 mod train;
 mod verify;
 
-use std::process::ExitCode;
-
 use clap::Subcommand;
 
+use crate::exit::Exit;
 use crate::progress::Reporter;
 use crate::table::Format;
 
@@ -41,8 +40,8 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    /// Runs the command; the exit code is 0 unless it was stopped.
-    pub(crate) fn run(self, reporter: &Reporter, format: Format) -> anyhow::Result<ExitCode> {
+    /// Runs the command; it is [`Exit::Ok`] unless it was stopped.
+    pub(crate) fn run(self, reporter: &Reporter, format: Format) -> anyhow::Result<Exit> {
         match self {
             Self::Train(command) => return command.run(reporter, format),
             Self::Report(command) => command.run(format)?,
@@ -57,6 +56,6 @@ impl Command {
             Self::Data(command) => command.run(reporter)?,
             Self::Schema(command) => command.run()?,
         }
-        Ok(ExitCode::SUCCESS)
+        Ok(Exit::Ok)
     }
 }

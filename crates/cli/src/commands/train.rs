@@ -1,7 +1,6 @@
 //! `elastic train`
 
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -19,15 +18,13 @@ use elastic_trainer::run_folder::RunFolder;
 use elastic_trainer::train::{Event, Outcome, Place, Start, train};
 use serde::Serialize;
 
+use crate::exit::{self, Exit};
 use crate::health;
 use crate::progress::Reporter;
 use crate::runs::{RUNS, known, read_model, require_model_file, run_name};
 use crate::table::{self, Format, percent};
 
 const DEFAULT_MODEL: &str = "models/vit-fashion.yaml";
-
-/// Exit code after Ctrl-C, as shells have it.
-const INTERRUPTED: u8 = 130;
 
 /// Train an elastic supernet.
 ///
@@ -73,7 +70,7 @@ pub(crate) struct Train {
 }
 
 impl Train {
-    pub(crate) fn run(self, reporter: &Reporter, format: Format) -> anyhow::Result<ExitCode> {
+    pub(crate) fn run(self, reporter: &Reporter, format: Format) -> anyhow::Result<Exit> {
         let folder = RunFolder(self.out.clone().unwrap_or_else(|| self.default_folder()));
         let mut model = self.resolve(&folder)?;
         if folder.is_finished() {
@@ -87,7 +84,7 @@ impl Train {
             }
             reporter.say(&format!("{} has finished already: nothing to do", folder.0.display()));
             summarise(&folder, format)?;
-            return Ok(ExitCode::SUCCESS);
+            return Ok(Exit::Ok);
         }
         let device = self.device.open()?;
         let data = read_data(&mut model, reporter)?;
@@ -120,18 +117,22 @@ impl Train {
         match outcome {
             Outcome::Finished => {
                 summarise(&folder, format)?;
-                Ok(ExitCode::SUCCESS)
+                Ok(Exit::Ok)
             }
             Outcome::Stopped { step } => {
                 let device = match self.device {
                     DeviceKind::Cpu => String::new(),
                     device => format!(" --device {device}"),
                 };
-                eprintln!(
+                let message = format!(
                     "stopped at step {step}; go on with: elastic train --out {} --resume{device}",
                     folder.0.display()
                 );
-                Ok(ExitCode::from(INTERRUPTED))
+                eprintln!("{message}");
+                if format == Format::Json {
+                    exit::print_json(Exit::Interrupted, &message)?;
+                }
+                Ok(Exit::Interrupted)
             }
         }
     }

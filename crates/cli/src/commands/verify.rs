@@ -16,7 +16,7 @@ use crate::table::{self, Format, percent};
 /// Compare an exported model with its supernet and read its test accuracy.
 ///
 /// The model runs in ONNX Runtime and in tract on real validation images; logits must agree with the
-/// supernet's to 1e-4, with the same top class everywhere, else the exit code is 5.
+/// supernet's to 1e-4, with the same top class everywhere, else the exit code is 8.
 #[derive(Debug, Args)]
 pub(crate) struct Verify {
     /// The model that `elastic export` wrote.

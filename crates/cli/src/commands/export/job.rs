@@ -155,6 +155,7 @@ impl Job<'_> {
             platform: self.profile.map_or_else(String::new, |profile| profile.name.clone()),
             tried: outcome.ranking.len().min(MEASURED_CANDIDATES),
             best: Quantity::Latency.format(best),
+            unstable: slowdown >= SLOWER,
             note: slowdown_note(slowdown),
         }
         .into())
