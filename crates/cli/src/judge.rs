@@ -10,14 +10,14 @@ use elastic_space::budget::Quantity;
 use elastic_space::{Array, Subnet};
 use elastic_trainer::evaluate::accuracy;
 
-use crate::model_file;
+use crate::model_file::{self, Writing};
 use crate::runs::Run;
 
 /// Costs from the shape and the latency model, accuracy from the shared weights on validation data.
 pub(crate) struct Judge<'a> {
     run: &'a Run,
-    /// `None` is dynamic.
-    batch: Option<usize>,
+    /// What the size of a file is asked of.
+    writing: Writing,
     latency_model: Option<&'a LatencyModel>,
     images: &'a Array,
     labels: &'a [u8],
@@ -45,13 +45,13 @@ impl Validation {
 impl<'a> Judge<'a> {
     pub(crate) fn new(
         run: &'a Run,
-        batch: Option<usize>,
+        writing: Writing,
         latency_model: Option<&'a LatencyModel>,
         validation: &'a Validation,
     ) -> Self {
         Self {
             run,
-            batch,
+            writing,
             latency_model,
             images: &validation.images,
             labels: &validation.labels,
@@ -70,7 +70,7 @@ impl Evaluator for Judge<'_> {
             Quantity::Macs => space.cost(subnet).macs as f64,
             Quantity::Params => space.cost(subnet).params as f64,
             Quantity::FileSize => {
-                file_size(space, subnet, &model_file::options(self.run, subnet, self.batch)?) as f64
+                file_size(space, subnet, &model_file::options(self.run, subnet, self.writing)?) as f64
             }
             Quantity::Latency => {
                 let model = self.latency_model.ok_or_else(|| {

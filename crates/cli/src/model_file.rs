@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use elastic_data::DataConfig;
-use elastic_exporter::{Batch, GraphOptions};
+use elastic_exporter::{Batch, Form, GraphOptions, UnknownForm};
 use elastic_space::Subnet;
 pub(crate) use elastic_space::subnet::METADATA_KEY as SUBNET_KEY;
 use thiserror::Error;
@@ -15,12 +15,34 @@ use crate::runs::Run;
 pub(crate) const CHECKPOINT_KEY: &str = "elastic.checkpoint";
 /// The key of the batch: a number or `dynamic`.
 pub(crate) const BATCH_KEY: &str = "elastic.batch";
+/// The key of the form: the name of a [`Form`].
+const FORM_KEY: &str = "elastic.form";
 /// The key of the preprocessing constants, as JSON.
 const PREPROCESSING_KEY: &str = "elastic.preprocessing";
 
 /// Inputs of one run of a model, as the command line and the metadata write it; `None` is dynamic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BatchSize(pub(crate) Option<usize>);
+
+/// The form of a model, as the command line writes it; `None` is the fastest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FormChoice(pub(crate) Option<Form>);
+
+/// How a network is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Writing {
+    /// Inputs of one run; `None` is dynamic.
+    pub(crate) batch: Option<usize>,
+    pub(crate) form: Form,
+    pub(crate) opset: i64,
+}
+
+impl Writing {
+    /// The portable form.
+    pub(crate) fn portable(batch: Option<usize>) -> Self {
+        Self { batch, form: Form::Portable, opset: Form::Portable.opset() }
+    }
+}
 
 /// A text that is no batch.
 #[derive(Debug, Error)]
@@ -29,10 +51,9 @@ pub(crate) struct InvalidBatch {
     text: String,
 }
 
-/// What is written besides the network; nothing that changes from run to run. A batch of `None` is
-/// dynamic.
-pub(crate) fn options(run: &Run, subnet: &Subnet, batch: Option<usize>) -> anyhow::Result<GraphOptions> {
-    options_of(&run.model.data, &run.loaded.sha256, subnet, batch)
+/// What is written besides the network; nothing that changes from run to run.
+pub(crate) fn options(run: &Run, subnet: &Subnet, writing: Writing) -> anyhow::Result<GraphOptions> {
+    options_of(&run.model.data, &run.loaded.sha256, subnet, writing)
 }
 
 /// [`options`] of a network that was cut from a file with the SHA-256 `weights`.
@@ -40,7 +61,7 @@ pub(crate) fn options_of(
     data: &DataConfig,
     weights: &str,
     subnet: &Subnet,
-    batch: Option<usize>,
+    Writing { batch, form, opset }: Writing,
 ) -> anyhow::Result<GraphOptions> {
     let preprocessing = serde_json::json!({
         "scale": 1.0 / 255.0,
@@ -52,10 +73,11 @@ pub(crate) fn options_of(
         (SUBNET_KEY.to_owned(), serde_json::to_string(subnet)?),
         (CHECKPOINT_KEY.to_owned(), weights.to_owned()),
         (PREPROCESSING_KEY.to_owned(), preprocessing.to_string()),
+        (FORM_KEY.to_owned(), form.to_string()),
         (BATCH_KEY.to_owned(), batch.map_or_else(|| "dynamic".to_owned(), |batch| batch.to_string())),
     ]);
     let batch = batch.map_or(Batch::Dynamic, Batch::Fixed);
-    Ok(GraphOptions { batch, class_names: data.class_names.clone(), metadata })
+    Ok(GraphOptions { batch, form, opset, class_names: data.class_names.clone(), metadata })
 }
 
 impl FromStr for BatchSize {
@@ -69,5 +91,13 @@ impl FromStr for BatchSize {
                 Ok(size) => Ok(Self(Some(size))),
             },
         }
+    }
+}
+
+impl FromStr for FormChoice {
+    type Err = UnknownForm;
+
+    fn from_str(text: &str) -> Result<Self, UnknownForm> {
+        if text == "auto" { Ok(Self(None)) } else { Ok(Self(Some(text.parse()?))) }
     }
 }

@@ -1,7 +1,7 @@
 //! Proof that a model file computes what its supernet computes, and its accuracy on test data.
 
 use elastic_data::{Images, load_test, normalise};
-use elastic_exporter::{Agreement, TOLERANCE, VerifyError};
+use elastic_exporter::{Agreement, CONTRIB, TOLERANCE, VerifyError, opsets};
 use elastic_space::platform::Runtime;
 use elastic_space::{Array, Subnet};
 use serde::Serialize;
@@ -17,12 +17,19 @@ const COMPARED_IMAGES: usize = 256;
 /// Inputs of one run of a model with dynamic batch.
 const DYNAMIC_BATCH: usize = 64;
 
+/// Why a model with operators of ONNX Runtime's own is compared in it alone.
+const NOT_IN_TRACT: &str =
+    "tract does not know ONNX Runtime's own operators: the file was compared in ONNX Runtime alone";
+
 /// What was proven of a model.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct Proof {
     /// One entry a runtime.
     pub(crate) agreement: Vec<Agreement>,
+    /// Why a runtime is not among them, if one is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) not_compared: Option<&'static str>,
     /// The largest difference that is allowed.
     pub(crate) tolerance: f64,
     /// Accuracy of the file in ONNX Runtime on the test set, 0 to 1.
@@ -53,10 +60,20 @@ pub(crate) fn prove(
     let images = normalise(&run.model.data.normalisation(), &test, 0..test.len());
     let mut session = elastic_runtime::open(&onnx_runtime_cpu(1), model)?;
     let test_accuracy = elastic_exporter::accuracy(session.as_mut(), &images, &test.labels, batch)?;
-    Ok(Proof { agreement, tolerance: TOLERANCE, test_accuracy, test_images: test.len() })
+    let not_compared = not_compared(model)?;
+    Ok(Proof { agreement, not_compared, tolerance: TOLERANCE, test_accuracy, test_images: test.len() })
 }
 
-/// How far ONNX Runtime and tract agree with the logits of some images.
+/// Why a model is not compared in tract, if it is not.
+///
+/// # Errors
+///
+/// If the bytes are no ONNX file.
+pub(crate) fn not_compared(model: &[u8]) -> anyhow::Result<Option<&'static str>> {
+    Ok(opsets(model)?.contains_key(CONTRIB).then_some(NOT_IN_TRACT))
+}
+
+/// How far ONNX Runtime and, where it knows the model's operators, tract agree with the logits of some images.
 ///
 /// # Errors
 ///
@@ -67,7 +84,10 @@ pub(crate) fn compare(
     logits: &Array,
     batch: usize,
 ) -> anyhow::Result<Vec<Agreement>> {
-    let runtimes = [onnx_runtime_cpu(1), Runtime::Tract(Default::default())];
+    let mut runtimes = vec![onnx_runtime_cpu(1)];
+    if not_compared(model)?.is_none() {
+        runtimes.push(Runtime::Tract(Default::default()));
+    }
     runtimes.iter().map(|runtime| agree(model, runtime, images, logits, batch)).collect()
 }
 

@@ -567,6 +567,17 @@ fn exports() {
         typed("no evaluations", "export --budget 1mflops --evaluations 0"),
         typed("a population of 1", "export --budget 1mflops --population 1"),
         typed("no images", "export --budget 1mflops --images 0"),
+        typed("a form that is unknown", "export --budget 1mflops --form attention17").code(2),
+        typed("an opset that is too old", "export --budget 1mflops --opset 12"),
+        typed("an opset that is too new", "export --budget 1mflops --opset 24"),
+        typed(
+            "an opset that lacks the form's operators",
+            "export --budget 1mflops --form attention23 --opset 22",
+        ),
+        typed(
+            "a form that the platform does not take",
+            "export --budget 1mflops --form contrib-attention --platform host-tract",
+        ),
     ];
     check("exports", Bench::finished, &cases);
 }

@@ -194,9 +194,10 @@ fn several_budgets_hold_together() {
 fn one_model_a_platform() {
     let bench = profiled();
     let named = bench.succeed_json(
-        "export --budget 12kflops --platform host-1t --platform host-tract --out exports/named",
+        "export --budget 12kflops --form portable --platform host-1t --platform host-tract --out exports/named",
     );
-    let all = bench.succeed_json("export --budget 12kflops --all-platforms --out exports/all");
+    let all =
+        bench.succeed_json("export --budget 12kflops --form portable --all-platforms --out exports/all");
     for (reports, out) in [(&named, "named"), (&all, "all")] {
         let platforms: Vec<&Value> =
             reports.as_array().expect("a list").iter().map(|r| &r["platform"]).collect();
@@ -226,9 +227,55 @@ fn batches_of_a_model() {
 }
 
 #[test]
+fn the_fastest_form_that_a_platform_takes_is_written() {
+    let bench = profiled();
+    for (platform, taken) in [("host-1t", 4), ("host-tract", 3)] {
+        let out = format!("exports/forms-{platform}");
+        let command = format!("export --subnet largest --platform {platform} --out {out}");
+        let report = &bench.succeed_json(&command)[0];
+        let forms = report["forms"].as_array().expect("a list");
+        let names: Vec<&str> = forms.iter().filter_map(|form| form["form"].as_str()).collect();
+        assert_eq!(names, ["portable", "opset20", "attention23", "contrib-attention"], "{platform}");
+        let measured: Vec<&Value> = forms.iter().filter(|form| !form["p50-us"].is_null()).collect();
+        assert_eq!(measured.len(), taken, "{platform}: {forms:#?}");
+        let fastest = measured.iter().min_by(|a, b| number(&a["p50-us"]).total_cmp(&number(&b["p50-us"])));
+        let fastest = fastest.expect("one was measured");
+        assert_eq!((&report["form"], &report["opset"]), (&fastest["form"], &fastest["opset"]), "{platform}");
+        assert_eq!(report["measured-latency-us"], fastest["p50-us"], "{platform}");
+        for refused in forms.iter().filter(|form| form["p50-us"].is_null()) {
+            assert_eq!(refused["form"], "contrib-attention", "{platform}");
+            let reason = refused["refused"].as_str().expect("a reason");
+            assert!(reason.contains("tract"), "{platform}: {reason}");
+        }
+    }
+}
+
+#[test]
+fn a_form_is_verified_where_its_operators_are_known() {
+    let bench = profiled();
+    for (form, opset, runtimes) in [
+        ("opset20", 20, 2),
+        ("attention23", 23, 2),
+        ("contrib-attention", 17, 1),
+        ("portable --opset 13", 13, 2),
+    ] {
+        let out = format!("exports/form-{runtimes}-{opset}");
+        let report = &bench.succeed_json(&format!("export --subnet largest --form {form} --out {out}"))[0];
+        assert_eq!(report["opset"], opset, "{form}");
+        let file = format!("{out}/tiny-largest.onnx");
+        let proof = bench.succeed_json(&format!("verify {file}"));
+        assert_eq!(proof["agreement"].as_array().map(Vec::len), Some(runtimes), "{form}: {proof:#}");
+        assert_eq!(proof, report["proof"], "{form}");
+        let told = bench.succeed(&format!("verify {file}")).contains("in ONNX Runtime alone");
+        assert_eq!(told, runtimes == 1, "{form}");
+    }
+}
+
+#[test]
 fn the_same_seed_gives_the_same_file() {
     let bench = profiled();
-    for platform in ["", "--platform host-tract"] {
+    // Which form is the fastest depends on the device's clock; a form that is named does not.
+    for platform in ["", "--platform host-tract --form portable", "--platform host-1t --form attention23"] {
         let files = ["once", "twice"].map(|out| {
             let printed = bench
                 .succeed_json(&format!("export --budget 12kflops --seed 5 {platform} --out exports/{out}"));

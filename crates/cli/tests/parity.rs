@@ -1,9 +1,9 @@
-//! Twenty random subnets of a model of every family, as ONNX files: the same logits in burn, ONNX Runtime and
+//! Random subnets of a model of every family, as ONNX files of every form: the same logits in burn, ONNX Runtime and
 //! tract, and the same counts in the search space and in the graph.
 
 use std::path::Path;
 
-use elastic_exporter::{Batch, GraphOptions, TOLERANCE, build, compare, macs, params};
+use elastic_exporter::{Batch, Form, GraphOptions, TOLERANCE, build, compare, forms, macs, params};
 use elastic_space::platform::{OnnxRuntime, Optimization, Provider, Runtime};
 use elastic_space::random::Purpose;
 use elastic_space::{Array, Seed};
@@ -11,52 +11,68 @@ use elastic_trainer::{Device, Model, Supernet};
 use rand::Rng;
 
 const SEED: Seed = Seed(20);
-const SUBNETS: usize = 20;
+const FILES: [&str; 3] = ["vit-fashion.yaml", "conv-fashion.yaml", "swin-fashion.yaml"];
 const IMAGES: usize = 32;
 
 #[test]
 fn twenty_subnets_agree_in_burn_onnx_runtime_and_tract() {
-    for file in ["vit-fashion.yaml", "conv-fashion.yaml", "swin-fashion.yaml"] {
-        agree(file);
+    for file in FILES {
+        agree(file, Form::Portable, 20);
     }
 }
 
-fn agree(file: &str) {
+#[test]
+fn every_form_agrees_in_burn_and_the_runtimes_that_know_it() {
+    for file in FILES {
+        for form in forms(&model(file).space).into_iter().filter(|&form| form != Form::Portable) {
+            agree(file, form, 4);
+        }
+    }
+}
+
+fn model(file: &str) -> Model {
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models");
-    let model = Model::read(&models.join(file)).expect("a valid model");
+    Model::read(&models.join(file)).expect("a valid model")
+}
+
+fn agree(file: &str, form: Form, count: usize) {
+    let model = model(file);
     let images = random_images(model.space.input());
     let calibration = model.space.needs_calibration().then(|| images.clone());
     let supernet = Supernet::new(model.space.clone(), SEED, &Device::flex()).with_calibration(calibration);
-    let subnets = model.space.draw_distinct(SUBNETS, &mut SEED.generator(Purpose::Candidates, 0));
-    assert_eq!(subnets.len(), SUBNETS);
+    let subnets = model.space.draw_distinct(count, &mut SEED.generator(Purpose::Candidates, 0));
+    assert_eq!(subnets.len(), count);
     let mut worst = 0.0_f64;
     for (index, subnet) in subnets.iter().enumerate() {
-        let (form, batch) = if index % 2 == 0 { (Batch::Fixed(1), 1) } else { (Batch::Dynamic, 8) };
+        let (size, batch) = if index % 2 == 0 { (Batch::Fixed(1), 1) } else { (Batch::Dynamic, 8) };
         let options = GraphOptions {
-            batch: form,
+            batch: size,
+            form,
+            opset: form.opset(),
             class_names: model.data.class_names.clone(),
             metadata: Default::default(),
         };
         let bytes =
             build(&model.space, subnet, &supernet.extract(subnet), &options).expect("the weights fit");
         let reference = supernet.logits(&images, subnet);
-        for runtime in runtimes() {
+        for runtime in runtimes(form) {
             let agreement =
                 compare(&bytes, &runtime, &images, &reference, batch).expect("the runtime runs it");
-            assert!(agreement.holds(TOLERANCE), "{subnet}: {agreement:?}");
+            assert!(agreement.holds(TOLERANCE), "{subnet}, {form}: {agreement:?}");
             worst = worst.max(agreement.max_abs_difference);
         }
         let cost = model.space.cost(subnet);
         assert_eq!(params(&bytes).expect("it is a graph"), cost.params, "parameters of {subnet}");
         assert_eq!(macs(&bytes).expect("it is a graph"), cost.macs, "MACs of {subnet}");
     }
-    println!("{file}: worst difference of a logit over {SUBNETS} subnets: {worst:.1e}");
+    println!("{file}, {form}: worst difference of a logit over {count} subnets: {worst:.1e}");
 }
 
-fn runtimes() -> [Runtime; 2] {
+fn runtimes(form: Form) -> Vec<Runtime> {
     let onnx_runtime =
         OnnxRuntime { provider: Provider::Cpu, threads: 1, optimization: Optimization::All, spinning: false };
-    [Runtime::OnnxRuntime(onnx_runtime), Runtime::Tract(Default::default())]
+    let tract = form.is_standard().then(|| Runtime::Tract(Default::default()));
+    std::iter::once(Runtime::OnnxRuntime(onnx_runtime)).chain(tract).collect()
 }
 
 fn random_images(input: [usize; 3]) -> Array {

@@ -8,6 +8,6 @@ pub mod onnx;
 pub mod search;
 pub mod verify;
 
-pub use graph::read::{ReadModelError, macs, params, read_metadata, text};
-pub use graph::{Batch, BuildError, GraphOptions, build, file_size};
+pub use graph::read::{ReadModelError, macs, opsets, params, read_metadata, text};
+pub use graph::{Batch, BuildError, CONTRIB, Form, GraphOptions, UnknownForm, build, file_size, forms};
 pub use verify::{Agreement, TOLERANCE, VerifyError, accuracy, compare};

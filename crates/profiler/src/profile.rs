@@ -202,6 +202,15 @@ impl NotMeasured {
             Self::Open(_) | Self::Measure(_) | Self::Nodes(_) | Self::OtherProvider { .. } => false,
         }
     }
+
+    /// Whether the device is there, but cannot load or run a model.
+    pub fn is_model_refused(&self) -> bool {
+        match self {
+            Self::Open(_) => true,
+            Self::Remote(RemoteError::Refused { kind, .. }) => *kind == FailureKind::Model,
+            _ => false,
+        }
+    }
 }
 
 impl ProfileFile {

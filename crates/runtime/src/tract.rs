@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use elastic_space::Array;
 use tract_onnx::pb::tensor_proto::DataType;
-use tract_onnx::pb::{ValueInfoProto, type_proto};
+use tract_onnx::pb::{NodeProto, ValueInfoProto, type_proto};
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::infer::{DimFact, Factoid};
 use tract_onnx::tract_hir::internal::DimLike;
@@ -35,6 +35,7 @@ impl TractSession {
     pub(crate) fn open(model: &[u8]) -> Result<Self, OpenError> {
         let refused = |reason| OpenError::Model { runtime: version(), reason };
         let proto = guarded(|| tract_onnx::onnx().proto_model_for_read(&mut &*model)).map_err(refused)?;
+        proto.graph.iter().flat_map(|graph| &graph.node).try_for_each(is_standard).map_err(refused)?;
         // Declared shapes of inner values hold the batch's symbol, which tract does not unify with the
         // size of a run; it infers them all itself.
         let onnx = tract_onnx::onnx().with_ignore_value_info(true);
@@ -65,6 +66,17 @@ impl Session for TractSession {
         let outputs = guarded(|| run(&plan.runnable, inputs)).map_err(failed)?;
         self.plan = Some(plan);
         Ok(outputs)
+    }
+}
+
+/// Refuses an operator that is not of the ONNX standard: tract looks operators up by their name alone, and would take
+/// it for the standard's of the same name.
+fn is_standard(node: &NodeProto) -> Result<(), String> {
+    match node.domain.as_str() {
+        "" | "ai.onnx" | "ai.onnx.ml" => Ok(()),
+        domain => {
+            Err(format!("tract does not know the operator {domain}.{} of `{}`", node.op_type, node.name))
+        }
     }
 }
 

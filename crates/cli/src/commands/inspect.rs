@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use elastic_exporter::{Batch, GraphOptions, file_size};
+use elastic_exporter::{Batch, Form, GraphOptions, file_size};
 use elastic_space::Subnet;
 use elastic_space::budget::Quantity;
 use elastic_trainer::Model;
@@ -80,6 +80,8 @@ impl Inspect {
 fn report(model: &Model) -> Report {
     let options = GraphOptions {
         batch: Batch::Fixed(1),
+        form: Form::Portable,
+        opset: Form::Portable.opset(),
         class_names: model.data.class_names.clone(),
         metadata: Default::default(),
     };

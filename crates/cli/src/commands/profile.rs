@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use clap::Args;
-use elastic_exporter::{Batch, GraphOptions, build};
+use elastic_exporter::{Batch, Form, GraphOptions, build};
 use elastic_profiler::{Candidate, ProfileFile, ProfileRequest, SubnetNodes, check_device, profile};
 use elastic_space::budget::Quantity;
 use elastic_space::random::Purpose;
@@ -105,6 +105,8 @@ fn candidates(run: &Run, count: usize, seed: Seed, batch: usize) -> anyhow::Resu
     subnets.truncate(count);
     let options = GraphOptions {
         batch: Batch::Fixed(batch),
+        form: Form::Portable,
+        opset: Form::Portable.opset(),
         class_names: run.model.data.class_names.clone(),
         metadata: Default::default(),
     };

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 
+use super::form::{CONTRIB, Dialect};
 use crate::onnx::{
     AttributeProto, GraphProto, NodeProto, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto,
     attribute_proto::AttributeType, tensor_proto::DataType, tensor_shape_proto, type_proto,
@@ -45,10 +46,19 @@ pub(super) enum Attribute {
 }
 
 /// A graph that grows node by node.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct GraphBuilder {
+    /// What the operators are chosen by.
+    pub(super) dialect: Dialect,
     graph: GraphProto,
     constants: BTreeSet<String>,
+}
+
+impl Value {
+    /// In the place of an input that a node is not given.
+    pub(super) fn left_out() -> Self {
+        Self { name: String::new(), dims: Vec::new() }
+    }
 }
 
 impl Dim {
@@ -57,6 +67,14 @@ impl Dim {
         match self {
             Self::Fixed(size) => Self::Fixed(size * factor),
             Self::Batch(size) => Self::Batch(size * factor),
+        }
+    }
+
+    /// One of `count` equal parts of this dimension.
+    pub(super) fn part(self, count: usize) -> Self {
+        match self {
+            Self::Fixed(size) => Self::Fixed(size / count),
+            Self::Batch(size) => Self::Batch(size / count),
         }
     }
 }
@@ -68,9 +86,9 @@ pub(super) fn fixed(sizes: &[usize]) -> Vec<Dim> {
 
 impl GraphBuilder {
     /// A graph without nodes.
-    pub(super) fn new(name: &str) -> Self {
+    pub(super) fn new(name: &str, dialect: Dialect) -> Self {
         let graph = GraphProto { name: Some(name.to_owned()), ..GraphProto::default() };
-        Self { graph, constants: BTreeSet::new() }
+        Self { dialect, graph, constants: BTreeSet::new() }
     }
 
     /// Declares a 32-bit float input.
@@ -121,6 +139,21 @@ impl GraphBuilder {
     ) -> Value {
         let value = Value { name: name.to_owned(), dims };
         self.push(node(op_type, name, inputs, attributes), std::slice::from_ref(&value), DataType::Float);
+        value
+    }
+
+    /// [`Self::node`] with an operator that is ONNX Runtime's own.
+    pub(super) fn contrib_node(
+        &mut self,
+        op_type: &str,
+        name: &str,
+        inputs: &[&Value],
+        attributes: &[(&str, Attribute)],
+        dims: Vec<Dim>,
+    ) -> Value {
+        let value = Value { name: name.to_owned(), dims };
+        let node = NodeProto { domain: Some(CONTRIB.to_owned()), ..node(op_type, name, inputs, attributes) };
+        self.push(node, std::slice::from_ref(&value), DataType::Float);
         value
     }
 

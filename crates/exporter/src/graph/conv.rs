@@ -141,7 +141,7 @@ impl Walk<'_> {
         match activation {
             Activation::Relu => self.graph.node("Relu", name, &[x], &[], x.dims.clone()),
             Activation::Relu6 => self.graph.relu6(name, x),
-            Activation::HardSwish => self.graph.node("HardSwish", name, &[x], &[], x.dims.clone()),
+            Activation::HardSwish => self.graph.hard_swish(name, x),
         }
     }
 }

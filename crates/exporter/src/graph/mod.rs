@@ -1,11 +1,13 @@
-//! Writes a subnet as a standalone ONNX graph in the portable form: opset 17, standard operators only,
-//! exact GELU from `Erf`, query, key and value in one product, the attention's scale in the weights.
+//! Writes a subnet as a standalone ONNX graph, in one of several [forms](Form). In all of them query, key and value are
+//! one product, and the attention's scale is in the weights.
 //!
 //! One file a family. The counts of parameters and multiply-accumulates do not come from here: tests
 //! read them from the written graph ([`read`]) and compare.
 
+mod attention;
 mod builder;
 mod conv;
+mod form;
 mod operators;
 pub mod read;
 mod swin;
@@ -30,11 +32,9 @@ use thiserror::Error;
 
 use crate::onnx::{ModelProto, OperatorSetIdProto, StringStringEntryProto};
 use builder::{Dim, GraphBuilder};
+use form::Dialect;
+pub use form::{CONTRIB, Form, NEWEST_OPSET, OLDEST_OPSET, UnknownForm, forms};
 
-/// The version of the standard operators that the graphs use.
-pub const OPSET: i64 = 17;
-/// The version of the file format.
-pub const IR_VERSION: i64 = 8;
 /// The name of the input, `[batch, channels, height, width]`, normalised.
 pub const INPUT: &str = "images";
 /// The name of the output, `[batch, classes]`.
@@ -58,6 +58,10 @@ pub enum Batch {
 pub struct GraphOptions {
     /// Inputs of one run.
     pub batch: Batch,
+    /// Which operators the graph is made of.
+    pub form: Form,
+    /// The version of the standard operators; [`Form::opset`] is the form's own.
+    pub opset: i64,
     /// The classes in the order of the logits, or none.
     pub class_names: Vec<String>,
     /// Further entries of the file's metadata.
@@ -108,6 +112,31 @@ pub enum BuildError {
     /// The batch size is zero.
     #[error("write ONNX with batch 0: it must be at least 1, or dynamic")]
     Batch,
+    /// The family does not have the form.
+    #[error("write ONNX in form `{form}`: a {family} network has {}", form::names(known))]
+    Form {
+        /// What was asked for.
+        form: Form,
+        /// The family.
+        family: String,
+        /// Its forms.
+        known: Vec<Form>,
+    },
+    /// The standard operators of that version do not do.
+    #[error(
+        "write ONNX in opset {opset}: form `{form}` is written in {oldest} to {NEWEST_OPSET} (`{operator}`, as it is used, \
+         came with {oldest})"
+    )]
+    Opset {
+        /// The form.
+        form: Form,
+        /// What was asked for.
+        opset: i64,
+        /// The oldest that will do.
+        oldest: i64,
+        /// The operator that needs it.
+        operator: &'static str,
+    },
     /// The number of class names is not the number of logits.
     #[error("write ONNX with {found} class names: the network has {expected} classes")]
     ClassNames {
@@ -188,6 +217,7 @@ fn check(
     if options.batch == Batch::Fixed(0) {
         return Err(BuildError::Batch);
     }
+    options.form.check(space, options.opset)?;
     let (expected, found) = (space.classes(), options.class_names.len());
     if found != 0 && found != expected {
         return Err(BuildError::ClassNames { expected, found });
@@ -215,7 +245,8 @@ fn check(
 }
 
 fn model(space: &SearchSpace, subnet: &Subnet, tensors: &Tensors<'_>, options: &GraphOptions) -> ModelProto {
-    let mut graph = GraphBuilder::new(space.family());
+    let dialect = Dialect { form: options.form, opset: options.opset };
+    let mut graph = GraphBuilder::new(space.family(), dialect);
     let logits = match (space, subnet) {
         (SearchSpace::Vit(space), Subnet::Vit(subnet)) => {
             vit::add(&mut graph, space, subnet, options.batch, tensors)
@@ -236,9 +267,14 @@ fn model(space: &SearchSpace, subnet: &Subnet, tensors: &Tensors<'_>, options: &
         metadata.insert(CLASSES_KEY.to_owned(), names.to_string());
     }
     let entry = |(key, value)| StringStringEntryProto { key: Some(key), value: Some(value) };
+    let opset = |domain: &str, version| OperatorSetIdProto {
+        domain: Some(domain.to_owned()),
+        version: Some(version),
+    };
+    let contrib = (!options.form.is_standard()).then(|| opset(CONTRIB, 1));
     ModelProto {
-        ir_version: Some(IR_VERSION),
-        opset_import: vec![OperatorSetIdProto { domain: Some(String::new()), version: Some(OPSET) }],
+        ir_version: Some(form::ir_version(options.opset)),
+        opset_import: std::iter::once(opset("", options.opset)).chain(contrib).collect(),
         producer_name: Some("elastic".to_owned()),
         producer_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
         graph: Some(graph.finish(&logits)),

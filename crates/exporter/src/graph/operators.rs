@@ -1,4 +1,4 @@
-//! The operations that the families share, each one or a few nodes of opset 17.
+//! The operations that the families share, each one or a few nodes of the graph's opset and form.
 
 use std::f32::consts::FRAC_1_SQRT_2;
 
@@ -90,8 +90,77 @@ impl GraphBuilder {
         bias: &Value,
         epsilon: f64,
     ) -> Value {
+        if self.dialect.opset < 17 {
+            return self.layer_norm_of_parts(name, x, weight, bias, epsilon);
+        }
         let epsilon = ("epsilon", Attribute::Float(epsilon as f32));
         self.node("LayerNormalization", name, &[x, weight, bias], &[epsilon], x.dims.clone())
+    }
+
+    /// Layer normalisation before it was an operator, in the nodes that runtimes know how to fuse.
+    fn layer_norm_of_parts(
+        &mut self,
+        name: &str,
+        x: &Value,
+        weight: &Value,
+        bias: &Value,
+        epsilon: f64,
+    ) -> Value {
+        let two = self.scalar("float.two", 2.0);
+        let epsilon = self.scalar("float.epsilon", epsilon as f32);
+        let (wide, last) = (x.dims.clone(), x.dims.len() - 1);
+        let mut narrow = wide.clone();
+        narrow[last] = Dim::Fixed(1);
+        let part = |part: &str| format!("{name}.{part}");
+        let mean = self.mean(&part("mean"), x, last, true);
+        let centred = self.node("Sub", &part("centred"), &[x, &mean], &[], wide.clone());
+        let squares = self.node("Pow", &part("squares"), &[&centred, &two], &[], wide.clone());
+        let variance = self.mean(&part("variance"), &squares, last, true);
+        let sum = self.node("Add", &part("sum"), &[&variance, &epsilon], &[], narrow.clone());
+        let deviation = self.node("Sqrt", &part("deviation"), &[&sum], &[], narrow);
+        let unit = self.node("Div", &part("unit"), &[&centred, &deviation], &[], wide.clone());
+        let scaled = self.node("Mul", &part("scaled"), &[&unit, weight], &[], wide);
+        self.add(name, &scaled, bias)
+    }
+
+    /// The mean over one axis, which stays with size 1 or goes.
+    pub(super) fn mean(&mut self, name: &str, x: &Value, axis: usize, keep: bool) -> Value {
+        let mut dims = x.dims.clone();
+        if keep {
+            dims[axis] = Dim::Fixed(1);
+        } else {
+            dims.remove(axis);
+        }
+        let keep = ("keepdims", Attribute::Int(i64::from(keep)));
+        // The axes became an input with opset 18.
+        if self.dialect.opset < 18 {
+            let axes = ("axes", Attribute::Ints(vec![axis as i64]));
+            return self.node("ReduceMean", name, &[x], &[axes, keep], dims);
+        }
+        let axes = self.integers(&[axis as i64]);
+        self.node("ReduceMean", name, &[x, &axes], &[keep], dims)
+    }
+
+    /// x min(max(0, x / 6 + 1 / 2), 1)
+    pub(super) fn hard_swish(&mut self, name: &str, x: &Value) -> Value {
+        if self.dialect.opset < 14 {
+            let gate = self.hard_sigmoid(&format!("{name}.gate"), x);
+            return self.node("Mul", name, &[x, &gate], &[], x.dims.clone());
+        }
+        self.node("HardSwish", name, &[x], &[], x.dims.clone())
+    }
+
+    /// The size of the first axis, `[1]`.
+    pub(super) fn first_size(&mut self, name: &str, x: &Value) -> Value {
+        let one = vec![Dim::Fixed(1)];
+        if self.dialect.opset >= 15 {
+            let range = [("start", Attribute::Int(0)), ("end", Attribute::Int(1))];
+            return self.integer_node("Shape", name, &[x], &range, one);
+        }
+        let rank = vec![Dim::Fixed(x.dims.len())];
+        let shape = self.integer_node("Shape", &format!("{name}.shape"), &[x], &[], rank);
+        let first = self.integers(&[0]);
+        self.integer_node("Gather", name, &[&shape, &first], &[("axis", Attribute::Int(0))], one)
     }
 
     /// x + y, where y is broadcast to x's shape.
@@ -99,8 +168,11 @@ impl GraphBuilder {
         self.node("Add", name, &[x, y], &[], x.dims.clone())
     }
 
-    /// The exact GELU, x * (1 + erf(x / sqrt 2)) * 0.5, in the five nodes that runtimes know how to fuse.
+    /// The exact GELU, x * (1 + erf(x / sqrt 2)) * 0.5: an operator, or the five nodes that runtimes know how to fuse.
     pub(super) fn gelu(&mut self, name: &str, x: &Value) -> Value {
+        if self.dialect.form.has_gelu() {
+            return self.node("Gelu", name, &[x], &[], x.dims.clone());
+        }
         let frac_1_sqrt_2 = self.scalar("float.frac_1_sqrt_2", FRAC_1_SQRT_2);
         let one = self.scalar("float.one", 1.0);
         let half = self.scalar("float.half", 0.5);

@@ -8,6 +8,7 @@ use prost::Message;
 use thiserror::Error;
 
 use super::builder::{BATCH, FORMULA};
+use super::form::CONTRIB;
 use crate::onnx::{
     AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, attribute_proto::AttributeType,
     tensor_proto::DataType, tensor_shape_proto, type_proto,
@@ -57,7 +58,17 @@ pub fn params(model: &[u8]) -> Result<u64, ReadModelError> {
     Ok(learned.map(|tensor| tensor.dims.iter().product::<i64>() as u64).sum())
 }
 
-/// Multiply-accumulates for one input: those of every `Gemm`, `MatMul` and `Conv`, which are all the
+/// The versions of the operators that the file uses, by their domain; the standard's domain is empty.
+///
+/// # Errors
+///
+/// [`ReadModelError`] if the bytes are no ONNX file with a graph.
+pub fn opsets(model: &[u8]) -> Result<BTreeMap<String, i64>, ReadModelError> {
+    let sets = decode(model)?.0.opset_import.into_iter();
+    Ok(sets.map(|set| (set.domain.unwrap_or_default(), set.version.unwrap_or_default())).collect())
+}
+
+/// Multiply-accumulates for one input: those of every `Gemm`, `MatMul`, `Conv` and `Attention`, which are all the
 /// products that elastic's graphs hold, divided by the batch size.
 ///
 /// # Errors
@@ -69,10 +80,17 @@ pub fn macs(model: &[u8]) -> Result<u64, ReadModelError> {
     let shape = |name: &str| shapes.get(name).ok_or_else(|| ReadModelError::Shape { value: name.to_owned() });
     let mut macs = 0;
     for node in &graph.node {
-        let inner = match node.op_type() {
+        let inner: u64 = match node.op_type() {
             "Gemm" | "MatMul" => shape(&node.input[0])?.last().copied().unwrap_or(1),
             // A kernel is [outputs, inputs, height, width].
             "Conv" => shape(&node.input[1])?.iter().skip(1).product(),
+            // The result is [sequences, tokens, features]; every feature comes from two products with all tokens, and
+            // ONNX Runtime's operator makes query, key and value from the features of its input.
+            "Attention" => {
+                let tokens = shape(&node.output[0])?.get(1).copied().unwrap_or(1);
+                let projected = if node.domain() == CONTRIB { 3 * shape(&node.input[1])?[0] } else { 0 };
+                2 * tokens + projected
+            }
             _ => continue,
         };
         macs += inner * shape(&node.output[0])?.iter().product::<u64>();

@@ -6,8 +6,9 @@
 
 use elastic_space::swin::{LAYER_NORM_EPSILON, SwinLayer, SwinSpace, SwinSubnet, Windows, merged};
 
+use super::attention::AttentionShape;
 use super::builder::{Attribute, Dim, GraphBuilder, Value, fixed};
-use super::transformer::{AttentionShape, Parts, Stack};
+use super::transformer::{Parts, Stack};
 use super::{Batch, OUTPUT, Tensors};
 
 /// The walk over one subnet.
@@ -118,9 +119,7 @@ impl Walk<'_> {
             heads: layer.heads,
             head_dim: self.space.head_dim,
         };
-        let batch = self.batch;
-        let mut context =
-            self.parts.context(name, &x, shape, |parts, scores| biased(parts, name, scores, &bias, batch));
+        let mut context = self.parts.context(name, &x, shape, Some(&bias));
         if windows.count() > 1 {
             let key = format!("layers.{stage}.join.{kind}");
             let sources: Vec<Option<usize>> = windows.join(shifted).into_iter().map(Some).collect();
@@ -187,17 +186,4 @@ impl Walk<'_> {
         let dims = vec![batch.times(sources.len() / abreast), Dim::Fixed(features * abreast)];
         graph.reshape(name, &taken, dims)
     }
-}
-
-/// Adds the bias to the scores. One that differs between windows meets the windows of several images on an axis of
-/// their own.
-fn biased(parts: &mut Parts<'_>, name: &str, scores: Value, bias: &Value, batch: Batch) -> Value {
-    let sum = format!("{name}.biased");
-    if bias.dims.len() == 3 || batch == Batch::Fixed(1) {
-        return parts.graph.add(&sum, &scores, bias);
-    }
-    let by_image = [vec![batch.dim()], bias.dims.clone()].concat();
-    let split = parts.graph.reshape(&format!("{name}.by_image"), &scores, by_image);
-    let split = parts.graph.add(&format!("{sum}.by_image"), &split, bias);
-    parts.graph.reshape(&sum, &split, scores.dims)
 }

@@ -10,7 +10,7 @@ use elastic_space::{Array, SearchSpace, Seed, Subnet, Weights};
 use rand::Rng;
 
 use super::*;
-use crate::graph::read::{ReadModelError, macs, params, read_metadata, text};
+use crate::graph::read::{ReadModelError, macs, opsets, params, read_metadata, text};
 use crate::verify::{TOLERANCE, compare};
 
 const SEED: Seed = Seed(7);
@@ -111,7 +111,17 @@ fn reference(space: &SearchSpace, subnet: &Subnet, weights: &Weights, images: &A
 }
 
 fn options(batch: Batch) -> GraphOptions {
-    GraphOptions { batch, class_names: vec![], metadata: BTreeMap::new() }
+    written(batch, Form::Portable, Form::Portable.opset())
+}
+
+fn written(batch: Batch, form: Form, opset: i64) -> GraphOptions {
+    GraphOptions { batch, form, opset, class_names: vec![], metadata: BTreeMap::new() }
+}
+
+/// The runtimes that know a form's operators.
+fn runtimes(form: Form) -> Vec<Runtime> {
+    let tract = form.is_standard().then_some(Runtime::Tract(Tract {}));
+    std::iter::once(onnx_runtime()).chain(tract).collect()
 }
 
 fn random_array(shape: &[usize], scale: f32, rng: &mut impl Rng) -> Array {
@@ -146,33 +156,65 @@ fn onnx_runtime() -> Runtime {
     })
 }
 
-#[test]
-fn runtimes_agree_with_the_reference() {
-    for space in spaces() {
-        space.validate().expect("the space is valid");
-        let mut rng = SEED.generator(Purpose::Candidates, 0);
-        for subnet in space.draw_distinct(10, &mut rng) {
-            let weights = random_weights(&space, &subnet, &mut rng);
-            let images = random_array(&[4, 2, 15, 15], 2.0, &mut rng);
-            let expected = reference(&space, &subnet, &weights, &images);
-            for (batch, run) in [
-                (Batch::Fixed(1), 1),
-                (Batch::Fixed(3), 3),
-                (Batch::Dynamic, 1),
-                (Batch::Dynamic, 3),
-                (Batch::Dynamic, 4),
-            ] {
-                let model = build(&space, &subnet, &weights, &options(batch)).expect("the weights fit");
-                for runtime in [onnx_runtime(), Runtime::Tract(Tract {})] {
-                    let row = format!("{subnet}, {batch:?} run with {run}, {}", runtime.label());
-                    let agreement = compare(&model, &runtime, &images, &expected, run)
-                        .unwrap_or_else(|error| panic!("{row}: {error}; is ELASTIC_ORT_LIBRARY set?"));
-                    assert!(agreement.holds(TOLERANCE), "{row}: {agreement:?}");
-                    assert_eq!(agreement.samples, 4, "{row}");
-                }
+/// Batch of the file, and inputs of one run.
+const BATCHES: [(Batch, usize); 5] = [
+    (Batch::Fixed(1), 1),
+    (Batch::Fixed(3), 3),
+    (Batch::Dynamic, 1),
+    (Batch::Dynamic, 3),
+    (Batch::Dynamic, 4),
+];
+
+/// Holds files of some random subnets against the reference, on every runtime that knows the form.
+fn agree(space: &SearchSpace, subnets: usize, form: Form, opset: i64) {
+    space.validate().expect("the space is valid");
+    let mut rng = SEED.generator(Purpose::Candidates, 0);
+    for subnet in space.draw_distinct(subnets, &mut rng) {
+        let weights = random_weights(space, &subnet, &mut rng);
+        let images = random_array(&[4, 2, 15, 15], 2.0, &mut rng);
+        let expected = reference(space, &subnet, &weights, &images);
+        for (batch, run) in BATCHES {
+            let options = written(batch, form, opset);
+            let model = build(space, &subnet, &weights, &options).expect("the weights fit");
+            for runtime in runtimes(form) {
+                let row = format!("{subnet}, {form} {opset}, {batch:?} run with {run}, {}", runtime.label());
+                let agreement = compare(&model, &runtime, &images, &expected, run)
+                    .unwrap_or_else(|error| panic!("{row}: {error}; is ELASTIC_ORT_LIBRARY set?"));
+                assert!(agreement.holds(TOLERANCE), "{row}: {agreement:?}");
+                assert_eq!(agreement.samples, 4, "{row}");
             }
         }
     }
+}
+
+#[test]
+fn runtimes_agree_with_the_reference() {
+    for space in spaces() {
+        agree(&space, 10, Form::Portable, Form::Portable.opset());
+    }
+}
+
+#[test]
+fn every_form_agrees_with_the_reference() {
+    for space in spaces() {
+        for form in forms(&space).into_iter().filter(|&form| form != Form::Portable) {
+            agree(&space, 4, form, form.opset());
+        }
+    }
+}
+
+#[test]
+fn every_opset_agrees_with_the_reference() {
+    let [class_token, _, conv, _, swin] = spaces();
+    for opset in OLDEST_OPSET..=NEWEST_OPSET {
+        for space in [&class_token, &conv, &swin] {
+            agree(space, 1, Form::Portable, opset);
+        }
+    }
+    for form in [Form::Opset20, Form::ContribAttention] {
+        agree(&swin, 1, form, NEWEST_OPSET);
+    }
+    agree(&swin, 1, Form::ContribAttention, OLDEST_OPSET);
 }
 
 #[test]
@@ -200,13 +242,17 @@ fn counts_agree_with_the_graph() {
         let mut rng = SEED.generator(Purpose::Candidates, 2);
         for (index, subnet) in space.draw_distinct(50, &mut rng).into_iter().enumerate() {
             let batch = [Batch::Fixed(1), Batch::Fixed(3), Batch::Dynamic][index % 3];
+            let known = forms(&space);
+            let form = known[index / 3 % known.len()];
+            let opset = if form == Form::Portable { [13, 17, 22][index % 3] } else { form.opset() };
+            let options = written(batch, form, opset);
             let weights = random_weights(&space, &subnet, &mut rng);
-            let model = build(&space, &subnet, &weights, &options(batch)).expect("the weights fit");
+            let model = build(&space, &subnet, &weights, &options).expect("the weights fit");
             let cost = space.cost(&subnet);
-            assert_eq!(params(&model), Ok(cost.params), "{subnet}, {batch:?}");
-            assert_eq!(macs(&model), Ok(cost.macs), "{subnet}, {batch:?}");
-            let size = file_size(&space, &subnet, &options(batch));
-            assert_eq!(size, model.len() as u64, "{subnet}, {batch:?}");
+            assert_eq!(params(&model), Ok(cost.params), "{subnet}, {options:?}");
+            assert_eq!(macs(&model), Ok(cost.macs), "{subnet}, {options:?}");
+            let size = file_size(&space, &subnet, &options);
+            assert_eq!(size, model.len() as u64, "{subnet}, {options:?}");
         }
     }
 }
@@ -232,7 +278,7 @@ fn metadata_comes_back() {
     let class_names = ["T-shirt", "a \"quoted\" name", "été", "3", "4", "5", "6"].map(str::to_owned).to_vec();
     let subnet_json = serde_json::to_string(&subnet).expect("a subnet is JSON");
     let metadata = BTreeMap::from([("elastic.subnet".to_owned(), subnet_json)]);
-    let options = GraphOptions { batch: Batch::Fixed(1), class_names: class_names.clone(), metadata };
+    let options = GraphOptions { class_names: class_names.clone(), metadata, ..options(Batch::Fixed(1)) };
     let model = build(&space, &subnet, &weights, &options).expect("the weights fit");
     let read = read_metadata(&model).expect("it is a model");
     assert_eq!(read.len(), 2, "{read:?}");
@@ -245,19 +291,79 @@ fn metadata_comes_back() {
 #[test]
 fn graph_as_text() {
     let [class_token, mean, conv, _, swin] = spaces();
-    for (name, space, batch) in [
-        ("class_token", &class_token, Batch::Fixed(1)),
-        ("class_token_dynamic", &class_token, Batch::Dynamic),
-        ("mean_batch_3", &mean, Batch::Fixed(3)),
-        ("conv", &conv, Batch::Fixed(1)),
-        ("conv_dynamic", &conv, Batch::Dynamic),
-        ("swin", &swin, Batch::Fixed(1)),
-        ("swin_dynamic", &swin, Batch::Dynamic),
+    let portable = |name, space, batch| (name, space, options(batch));
+    let of_form = |name, space, form: Form| (name, space, written(Batch::Fixed(1), form, form.opset()));
+    for (name, space, options) in [
+        portable("class_token", &class_token, Batch::Fixed(1)),
+        portable("class_token_dynamic", &class_token, Batch::Dynamic),
+        portable("mean_batch_3", &mean, Batch::Fixed(3)),
+        portable("conv", &conv, Batch::Fixed(1)),
+        portable("conv_dynamic", &conv, Batch::Dynamic),
+        portable("swin", &swin, Batch::Fixed(1)),
+        portable("swin_dynamic", &swin, Batch::Dynamic),
+        of_form("class_token_opset20", &class_token, Form::Opset20),
+        of_form("class_token_attention23", &class_token, Form::Attention23),
+        of_form("class_token_contrib_attention", &class_token, Form::ContribAttention),
+        of_form("swin_attention23", &swin, Form::Attention23),
+        of_form("swin_contrib_attention", &swin, Form::ContribAttention),
+        ("swin_attention23_dynamic", &swin, written(Batch::Dynamic, Form::Attention23, 23)),
+        ("class_token_dynamic_13", &class_token, written(Batch::Dynamic, Form::Portable, 13)),
+        ("conv_13", &conv, written(Batch::Fixed(1), Form::Portable, 13)),
     ] {
         let subnet = space.smallest();
         let weights = random_weights(space, &subnet, &mut SEED.generator(Purpose::Candidates, 5));
-        let model = build(space, &subnet, &weights, &options(batch)).expect("the weights fit");
+        let model = build(space, &subnet, &weights, &options).expect("the weights fit");
         insta::assert_snapshot!(name, text(&model).expect("it is a model"));
+    }
+}
+
+#[test]
+fn the_file_tells_the_versions_of_its_operators() {
+    let space = SearchSpace::Vit(space(Pooling::Mean));
+    let subnet = space.smallest();
+    let weights = random_weights(&space, &subnet, &mut SEED.generator(Purpose::Candidates, 8));
+    for (form, opset, expected) in [
+        (Form::Portable, 17, vec![("", 17)]),
+        (Form::Portable, 13, vec![("", 13)]),
+        (Form::Opset20, 21, vec![("", 21)]),
+        (Form::Attention23, 23, vec![("", 23)]),
+        (Form::ContribAttention, 17, vec![("", 17), (CONTRIB, 1)]),
+    ] {
+        let options = written(Batch::Fixed(1), form, opset);
+        let model = build(&space, &subnet, &weights, &options).expect("the weights fit");
+        let expected = expected.into_iter().map(|(domain, version)| (domain.to_owned(), version)).collect();
+        assert_eq!(opsets(&model), Ok(expected), "{form} {opset}");
+    }
+}
+
+#[test]
+fn forms_and_opsets_that_are_refused() {
+    let [vit, _, conv, _, _] = spaces();
+    for (space, form, opset, reason) in [
+        (&vit, Form::Portable, 12, "opset 12: form `portable` is written in 13 to 23"),
+        (&vit, Form::Portable, 24, "opset 24: form `portable` is written in 13 to 23"),
+        (
+            &vit,
+            Form::Opset20,
+            19,
+            "form `opset20` is written in 20 to 23 (`Gelu`, as it is used, came with 20)",
+        ),
+        (&vit, Form::Attention23, 22, "form `attention23` is written in 23 to 23 (`Attention`"),
+        (&conv, Form::ContribAttention, 17, "form `contrib-attention`: a conv network has portable"),
+    ] {
+        let error = form.check(space, opset).expect_err(reason).to_string();
+        assert!(error.contains(reason), "{reason}: {error}");
+        let options = written(Batch::Fixed(1), form, opset);
+        let built = build(space, &space.smallest(), &Weights::new(), &options);
+        assert_eq!(built.expect_err(reason).to_string(), error);
+    }
+    let error = "attention17".parse::<Form>().expect_err("no form").to_string();
+    assert_eq!(
+        error,
+        "form `attention17` is unknown: there are portable, opset20, attention23, contrib-attention"
+    );
+    for form in Form::ALL {
+        assert_eq!(form.name().parse(), Ok(form));
     }
 }
 

@@ -1,6 +1,6 @@
-//! What the transformer families' walks share: linear layers, normalisation, attention, the MLP.
+//! What the transformer families' walks share: linear layers, normalisation, the MLP. Attention is in a file of its own.
 
-use super::builder::{Attribute, Dim, GraphBuilder, Value, fixed};
+use super::builder::{Dim, GraphBuilder, Value, fixed};
 use super::{Batch, INPUT, Tensors};
 
 /// A graph that grows, and the weights that it takes.
@@ -15,19 +15,6 @@ pub(super) struct Parts<'a> {
 /// are 2 to 10 % faster, end to end, than those of four.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Stack(pub(super) Dim);
-
-/// How attention reads rows of queries, keys and values.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct AttentionShape {
-    /// Sequences that do not see each other.
-    pub(super) sequences: Dim,
-    /// Tokens of a sequence.
-    pub(super) tokens: usize,
-    /// Attention heads.
-    pub(super) heads: usize,
-    /// Features of one head.
-    pub(super) head_dim: usize,
-}
 
 impl Stack {
     /// The shape of one sequence's value, with the number of sequences before it unless that is 1.
@@ -81,62 +68,7 @@ impl Parts<'_> {
         if !stack.is_one() {
             x = self.graph.reshape("norm.tokens", &x, stack.dims(&[tokens, features]));
         }
-        let axes = ("axes", Attribute::Ints(vec![stack.axis(0) as i64]));
-        let keep = ("keepdims", Attribute::Int(i64::from(stack.is_one())));
-        let dims = vec![batch.dim(), Dim::Fixed(features)];
-        self.graph.node("ReduceMean", "pool", &[&x], &[axes, keep], dims)
-    }
-
-    /// The context of each token. `biased` may add to the scores, `[sequences, heads, tokens, tokens]`, or without
-    /// the first axis for one sequence.
-    ///
-    /// # Shapes
-    ///
-    /// x `[sequences * tokens, embed]`, output `[sequences * tokens, heads * head_dim]`
-    pub(super) fn context(
-        &mut self,
-        name: &str,
-        x: &Value,
-        shape: AttentionShape,
-        biased: impl FnOnce(&mut Self, Value) -> Value,
-    ) -> Value {
-        let AttentionShape { sequences, tokens, heads, head_dim } = shape;
-        let stack = Stack(sequences);
-        let qkv = self.scaled_qkv(&format!("{name}.qkv"), x, heads, head_dim);
-        let dims = stack.dims(&[tokens, 3 * heads, head_dim]);
-        let qkv = self.graph.reshape(&format!("{name}.heads"), &qkv, dims);
-        let swap_heads = stack.order(&[1, 0, 2]);
-        let qkv = self.graph.transpose(&format!("{name}.by_head"), &qkv, &swap_heads);
-        let names = ["query", "key", "value"].map(|part| format!("{name}.{part}"));
-        let [query, key, value] = self.graph.split(&qkv, stack.axis(0), names);
-        let swap_last = stack.order(&[0, 2, 1]);
-        let key = self.graph.transpose(&format!("{name}.key_transposed"), &key, &swap_last);
-        let scores = self.graph.matmul(&format!("{name}.scores"), &query, &key);
-        let scores = biased(self, scores);
-        let weights = self.graph.softmax(&format!("{name}.softmax"), &scores);
-        let context = self.graph.matmul(&format!("{name}.context"), &weights, &value);
-        let context = self.graph.transpose(&format!("{name}.by_token"), &context, &swap_heads);
-        let rows = vec![sequences.times(tokens), Dim::Fixed(heads * head_dim)];
-        self.graph.reshape(&format!("{name}.rows"), &context, rows)
-    }
-
-    /// The projection to query, key and value, where the query's columns carry the attention's factor
-    /// 1 / sqrt(head_dim).
-    fn scaled_qkv(&mut self, name: &str, x: &Value, heads: usize, head_dim: usize) -> Value {
-        let (inputs, inner) = (features(x), heads * head_dim);
-        let scale = (head_dim as f64).powf(-0.5) as f32;
-        let (weight, bias) = (format!("{name}.weight"), format!("{name}.bias"));
-        let fold = |mut values: Vec<f32>| {
-            for row in values.chunks_mut(3 * inner) {
-                row[..inner].iter_mut().for_each(|value| *value *= scale);
-            }
-            values
-        };
-        let values = fold(self.tensors.get(&weight, &[inputs, 3 * inner]).into_owned());
-        let weight = self.graph.floats(&weight, &[inputs, 3 * inner], &values);
-        let values = fold(self.tensors.get(&bias, &[3 * inner]).into_owned());
-        let bias = self.graph.floats(&bias, &[3 * inner], &values);
-        self.graph.linear(name, x, &weight, &bias)
+        self.graph.mean("pool", &x, stack.axis(0), stack.is_one())
     }
 
     /// Two linear layers with GELU between, `[rows, embed]` in and out.
@@ -170,7 +102,7 @@ impl Parts<'_> {
 }
 
 /// The size of the last axis.
-fn features(x: &Value) -> usize {
+pub(super) fn features(x: &Value) -> usize {
     match x.dims.last() {
         Some(Dim::Fixed(features)) => *features,
         _ => unreachable!("features do not depend on the batch"),

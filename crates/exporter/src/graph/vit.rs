@@ -8,8 +8,9 @@
 
 use elastic_space::vit::{LAYER_NORM_EPSILON, Pooling, VitLayer, VitSpace, VitSubnet};
 
+use super::attention::AttentionShape;
 use super::builder::{Attribute, Dim, GraphBuilder, Value, fixed};
-use super::transformer::{AttentionShape, Parts, Stack};
+use super::transformer::{Parts, Stack};
 use super::{Batch, OUTPUT, Tensors};
 
 /// The walk over one subnet.
@@ -75,9 +76,7 @@ impl Walk<'_> {
             Batch::Fixed(1) => return token,
             Batch::Fixed(batch) => self.parts.graph.integers(&[batch as i64, row[0], row[1]]),
             Batch::Dynamic => {
-                let range = [("start", Attribute::Int(0)), ("end", Attribute::Int(1))];
-                let batch =
-                    self.parts.graph.integer_node("Shape", "embed.batch", &[images], &range, fixed(&[1]));
+                let batch = self.parts.graph.first_size("embed.batch", images);
                 let row = self.parts.graph.integers(&row);
                 let axis = [("axis", Attribute::Int(0))];
                 self.parts.graph.integer_node(
@@ -107,7 +106,7 @@ impl Walk<'_> {
     fn attention(&mut self, name: &str, x: &Value, heads: usize) -> Value {
         let (tokens, head_dim) = (self.space.tokens(), self.space.head_dim);
         let shape = AttentionShape { sequences: self.batch.dim(), tokens, heads, head_dim };
-        let context = self.parts.context(name, x, shape, |_, scores| scores);
+        let context = self.parts.context(name, x, shape, None);
         let proj = format!("{name}.proj");
         self.linear(&proj, &proj, &context, self.embed_dim)
     }

@@ -2,19 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Context;
 use elastic_data::Images;
 use elastic_exporter::build;
 use elastic_exporter::search::{Evaluator, Outcome, Point, Settings, search};
-use elastic_profiler::{Measurement, ProfileFile, Task, measure_on};
+use elastic_profiler::{Measurement, ProfileFile, Task};
 use elastic_space::budget::Quantity;
 use elastic_space::{Budget, Seed, Subnet, file};
 
 use super::Export;
+use super::forms::{Bench, File, FormReport};
 use super::report::{BudgetReport, Report, SearchReport};
 use crate::exit::{BudgetMissed, SubnetOverBudget};
 use crate::judge::{Judge, Validation};
-use crate::model_file;
+use crate::model_file::{self, Writing};
 use crate::progress::Reporter;
 use crate::proof::{self, Proof};
 use crate::runs::Run;
@@ -37,16 +37,17 @@ pub(super) struct Job<'a> {
     pub(super) images: &'a Images,
     /// Those that the search uses.
     pub(super) validation: &'a Validation,
-    /// `None` is dynamic.
-    pub(super) batch: Option<usize>,
+    /// How the model may be written, in the order of preference where nothing is measured.
+    pub(super) writings: &'a [Writing],
     pub(super) reporter: &'a Reporter,
 }
 
 /// A candidate that holds every budget.
 struct Winner {
     point: Point,
-    model: Vec<u8>,
+    file: File,
     measurement: Option<Measurement>,
+    forms: Vec<FormReport>,
 }
 
 /// What a user should know of a machine that has become slower; else nothing.
@@ -76,13 +77,13 @@ impl Job<'_> {
         let proof = proof::prove(
             self.run,
             &winner.point.subnet,
-            &winner.model,
-            self.batch,
+            &winner.file.bytes,
+            winner.file.writing.batch,
             self.images,
             self.reporter,
         )?;
         let path = self.request.out.join(self.file_name());
-        file::write(&path, &winner.model)?;
+        file::write(&path, &winner.file.bytes)?;
         let report = self.report(&settings, &outcome, winner, proof);
         file::write_json(&path.with_extension("json"), &report)?;
         Ok(report)
@@ -93,7 +94,7 @@ impl Job<'_> {
             self.profile.map_or_else(|| "search".to_owned(), |profile| format!("search {}", profile.name));
         let mut task = self.reporter.task(&title, settings.max_evaluations as u64);
         let latency_model = self.profile.map(|profile| &profile.latency_model);
-        let mut judge = Judge::new(self.run, self.batch, latency_model, self.validation);
+        let mut judge = Judge::new(self.run, self.writings[0], latency_model, self.validation);
         if let Some(subnet) = self.named {
             return self.only(subnet, &mut judge);
         }
@@ -126,28 +127,32 @@ impl Job<'_> {
         Ok(Outcome { evaluated: points.clone(), ranking: points.clone(), front: points, evaluations: 1 })
     }
 
-    /// The best candidate that holds the budgets when it is measured on its platform.
+    /// The best candidate that holds the budgets when it is measured on its platform, in its fastest form.
     fn choose(&self, outcome: &Outcome) -> anyhow::Result<Winner> {
         let (mut best, mut slowdown) = (f64::INFINITY, 1.0_f64);
+        let mut bench = self.profile.map(|profile| self.bench(profile)).transpose()?;
         for point in outcome.ranking.iter().take(MEASURED_CANDIDATES) {
-            let model = self.build(&point.subnet, self.batch)?;
             let point = point.clone();
-            let Some(profile) = self.profile else {
-                return Ok(Winner { point, model, measurement: None });
+            let mut files = self.files(&point.subnet)?;
+            let Some(bench) = &mut bench else {
+                let file = files.swap_remove(0);
+                return Ok(Winner { point, file, measurement: None, forms: Vec::new() });
             };
-            let (measurement, slower) = self.measure(profile, &point.subnet)?;
+            let fastest = bench.fastest(&self.at_platform(&point.subnet, &files)?)?;
+            let measurement = fastest.measurement;
             let mut limits = self.request.budget.iter().filter(|budget| budget.quantity == Quantity::Latency);
             if limits.all(|budget| measurement.p50_us <= budget.limit) {
-                return Ok(Winner { point, model, measurement: Some(measurement) });
+                let file = files.swap_remove(fastest.place);
+                return Ok(Winner { point, file, measurement: Some(measurement), forms: fastest.forms });
             }
             self.reporter.say(&format!(
                 "{} took {} on {}: over the budget, the next candidate is taken{}",
                 point.subnet,
                 Quantity::Latency.format(measurement.p50_us),
-                profile.name,
-                slowdown_note(slower)
+                bench.profile.name,
+                slowdown_note(fastest.slowdown)
             ));
-            (best, slowdown) = (best.min(measurement.p50_us), slowdown.max(slower));
+            (best, slowdown) = (best.min(measurement.p50_us), slowdown.max(fastest.slowdown));
         }
         let budgets: Vec<String> = self.request.budget.iter().map(ToString::to_string).collect();
         Err(BudgetMissed {
@@ -161,32 +166,46 @@ impl Job<'_> {
         .into())
     }
 
-    /// The latency of a subnet on its platform, beside the profile's reference; and how many times as long the
-    /// reference takes as it did in the profile.
-    fn measure(&self, profile: &ProfileFile, subnet: &Subnet) -> anyhow::Result<(Measurement, f64)> {
-        let batch = Some(profile.platform.batch);
-        let models = [self.build(&profile.reference, batch)?, self.build(subnet, batch)?];
-        let models = [&models[0][..], &models[1][..]];
-        let (space, seed) = (&self.run.model.space, self.run.model.seed());
-        let wanted = Task { models: &models, input: space.input(), seed, nodes_of: &[] };
-        let mut task = self.reporter.task("measure", 0);
-        let measured = measure_on(&profile.platform, &wanted, &mut |done, total| {
-            task.at(done as u64, total as u64, &profile.name);
-        })?;
-        let [reference, measurement] = <[Measurement; 2]>::try_from(measured.measurements)
-            .ok()
-            .context("the device measured another number of models than it was given")?;
-        let then = profile.measurements.first().context("the profile holds no measurement: make it anew")?;
-        Ok((measurement, reference.p50_us / then.latency.p50_us))
+    /// What measures forms on the platform, beside the profile's reference.
+    fn bench<'a>(&'a self, profile: &'a ProfileFile) -> anyhow::Result<Bench<'a>> {
+        let reference = self.build(&profile.reference, Writing::portable(Some(profile.platform.batch)))?;
+        let model = &self.run.model;
+        let task = Task { models: &[], input: model.space.input(), seed: model.seed(), nodes_of: &[] };
+        Ok(Bench { profile, reference, task, reporter: self.reporter, refused: BTreeMap::new() })
     }
 
-    fn build(&self, subnet: &Subnet, batch: Option<usize>) -> anyhow::Result<Vec<u8>> {
+    /// The subnet in every form that may be written and holds the budgets of the file.
+    fn files(&self, subnet: &Subnet) -> anyhow::Result<Vec<File>> {
+        let mut files = Vec::with_capacity(self.writings.len());
+        for &writing in self.writings {
+            let bytes = self.build(subnet, writing)?;
+            let mut limits =
+                self.request.budget.iter().filter(|budget| budget.quantity == Quantity::FileSize);
+            // The first is the one that the search weighed.
+            if files.is_empty() || limits.all(|budget| bytes.len() as f64 <= budget.limit) {
+                files.push(File { writing, bytes });
+            }
+        }
+        Ok(files)
+    }
+
+    /// The files with the batch that the platform measures.
+    fn at_platform(&self, subnet: &Subnet, files: &[File]) -> anyhow::Result<Vec<File>> {
+        let batch = self.profile.map(|profile| profile.platform.batch);
+        let file = |file: &File| {
+            let writing = Writing { batch, ..file.writing };
+            Ok(File { writing, bytes: self.build(subnet, writing)? })
+        };
+        files.iter().map(file).collect()
+    }
+
+    fn build(&self, subnet: &Subnet, writing: Writing) -> anyhow::Result<Vec<u8>> {
         let weights = self.run.loaded.supernet.extract(subnet);
-        Ok(build(&self.run.model.space, subnet, &weights, &model_file::options(self.run, subnet, batch)?)?)
+        Ok(build(&self.run.model.space, subnet, &weights, &model_file::options(self.run, subnet, writing)?)?)
     }
 
     fn report(&self, settings: &Settings, outcome: &Outcome, winner: Winner, proof: Proof) -> Report {
-        let Winner { point, model, measurement } = winner;
+        let Winner { point, file: model, measurement, forms } = winner;
         let cost = self.run.model.space.cost(&point.subnet);
         let features = self.run.model.space.features(&point.subnet);
         let predicted_latency_us =
@@ -197,7 +216,7 @@ impl Job<'_> {
             let predicted = cost.expect("the search asks for the cost of every budget").1;
             let measured = match asked.quantity {
                 Quantity::Latency => measured_latency_us.unwrap_or(predicted),
-                Quantity::FileSize => model.len() as f64,
+                Quantity::FileSize => model.bytes.len() as f64,
                 _ => predicted,
             };
             BudgetReport { asked, predicted, measured }
@@ -205,8 +224,11 @@ impl Job<'_> {
         Report {
             schema: "elastic.export/v1",
             file: self.file_name(),
-            sha256: file::sha256(&model),
-            file_bytes: model.len(),
+            sha256: file::sha256(&model.bytes),
+            file_bytes: model.bytes.len(),
+            form: model.writing.form,
+            opset: model.writing.opset,
+            forms,
             platform: self.profile.map(|profile| profile.name.clone()),
             cost,
             flops: cost.flops(),

@@ -1,5 +1,6 @@
 //! `elastic export`
 
+mod forms;
 mod job;
 mod pretrained;
 mod report;
@@ -9,12 +10,13 @@ use std::path::PathBuf;
 
 use anyhow::bail;
 use clap::Args;
+use elastic_exporter::{BuildError, Form, forms};
 use elastic_profiler::ProfileFile;
 use elastic_space::budget::Quantity;
-use elastic_space::{Budget, Subnet, file};
+use elastic_space::{Budget, SearchSpace, Subnet, file};
 
 use crate::judge::Validation;
-use crate::model_file::BatchSize;
+use crate::model_file::{BatchSize, FormChoice, Writing};
 use crate::platforms;
 use crate::progress::Reporter;
 use crate::runs::Run;
@@ -57,6 +59,14 @@ pub(crate) struct Export {
     /// Inputs of one run of the model: a number, or `dynamic`.
     #[arg(long, default_value = "1")]
     batch: BatchSize,
+    /// How the network is written: `portable`, `opset20`, `attention23`, `contrib-attention`, or `auto`: every form
+    /// that the network has is measured on the platform, and the fastest is written. Without a platform `auto` is
+    /// `portable`.
+    #[arg(long, default_value = "auto", value_name = "FORM")]
+    form: FormChoice,
+    /// Version of the standard ONNX operators, 13 to 23 [default: the form's own].
+    #[arg(long)]
+    opset: Option<i64>,
     /// Accuracies that each search may measure.
     #[arg(long, default_value_t = 200)]
     evaluations: usize,
@@ -82,9 +92,8 @@ impl Export {
                 bail!("{flag} is {value}: it must be at least {least}");
             }
         }
-        let batch = self.batch.0;
         if let Some(model) = &self.model {
-            return pretrained::export(model, &self.out, batch, format);
+            return pretrained::export(model, &self, format);
         }
         let profiles = self.profiles()?;
         if profiles.is_empty() && self.budget.iter().any(|budget| budget.quantity == Quantity::Latency) {
@@ -105,6 +114,7 @@ impl Export {
             }
         }
         let named = self.named(&run)?;
+        let writings = self.writings(&run.model.space, !profiles.is_empty())?;
         // What would end the work is looked for before it begins.
         elastic_runtime::check(&platforms::onnx_runtime_cpu(1))?;
         file::prepare_folder_of(&self.out.join("model.onnx"))?;
@@ -121,7 +131,7 @@ impl Export {
                 profile,
                 images: &images,
                 validation: &validation,
-                batch,
+                writings: &writings,
                 reporter,
             };
             reports.push(job.export(&mut known)?);
@@ -131,6 +141,24 @@ impl Export {
             Format::Table => {
                 report::print(&reports, &self.out);
                 Ok(())
+            }
+        }
+    }
+
+    /// How the model may be written. More than one where the fastest is to be `measured`.
+    fn writings(&self, space: &SearchSpace, measured: bool) -> anyhow::Result<Vec<Writing>> {
+        let writing = |form: Form| -> Result<Writing, BuildError> {
+            let opset = self.opset.unwrap_or(form.opset());
+            form.check(space, opset)?;
+            Ok(Writing { batch: self.batch.0, form, opset })
+        };
+        match self.form.0 {
+            Some(form) => Ok(vec![writing(form)?]),
+            None => {
+                let first = writing(Form::Portable)?;
+                let others = forms(space).into_iter().filter(|&form| measured && form != first.form);
+                // A form that the asked opset lacks is no choice.
+                Ok(std::iter::once(first).chain(others.filter_map(|form| writing(form).ok())).collect())
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use elastic_exporter::{Agreement, TOLERANCE, build};
+use elastic_exporter::{Agreement, Form, TOLERANCE, build};
 use elastic_profiler::random_inputs;
 use elastic_space::budget::Quantity;
 use elastic_space::{Cost, Subnet, file};
@@ -12,6 +12,7 @@ use elastic_trainer::layers::Statistics;
 use elastic_trainer::{Device, Supernet};
 use serde::Serialize;
 
+use super::Export;
 use crate::model_file;
 use crate::platforms;
 use crate::proof;
@@ -35,7 +36,11 @@ struct Report {
     subnet: Subnet,
     weights: PathBuf,
     weights_sha256: String,
+    form: Form,
+    opset: i64,
     agreement: Vec<Agreement>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not_compared: Option<&'static str>,
     tolerance: f64,
     elastic_version: &'static str,
     command: Vec<String>,
@@ -46,7 +51,7 @@ struct Report {
 /// # Errors
 ///
 /// Weights that do not fit, or that lack the statistics of batch normalisation; a runtime that disagrees.
-pub(super) fn export(path: &Path, out: &Path, batch: Option<usize>, format: Format) -> anyhow::Result<()> {
+pub(super) fn export(path: &Path, request: &Export, format: Format) -> anyhow::Result<()> {
     require_model_file(path)?;
     let model = read_model(path)?;
     let Some(init) = &model.init else {
@@ -59,10 +64,11 @@ pub(super) fn export(path: &Path, out: &Path, batch: Option<usize>, format: Form
             path.display()
         );
     }
+    let [writing] = request.writings(&model.space, false)?[..] else { unreachable!("nothing is measured") };
     elastic_runtime::check(&platforms::onnx_runtime_cpu(1))?;
     let name = path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy();
     let file_name = format!("{name}-pretrained.onnx");
-    let target = out.join(&file_name);
+    let target = request.out.join(&file_name);
     file::prepare_folder_of(&target)?;
     let fresh = Supernet::new(model.space.clone(), model.seed(), &Device::flex());
     let Initial { weights, statistics } = init::load(init, &fresh.network, &model.space)?;
@@ -79,13 +85,13 @@ pub(super) fn export(path: &Path, out: &Path, batch: Option<usize>, format: Form
         .with_context(|| format!("read {}", init.from.display()))?;
     let subnet = model.space.largest();
     let weights_sha256 = file::sha256(&file::read(&init.from)?);
-    let options = model_file::options_of(&model.data, &weights_sha256, &subnet, batch)?;
+    let options = model_file::options_of(&model.data, &weights_sha256, &subnet, writing)?;
     let bytes = build(&model.space, &subnet, &supernet.extract_by(&subnet, &statistics), &options)?;
     let [images] = <[_; 1]>::try_from(random_inputs(COMPARED_IMAGES, model.space.input(), model.seed()))
         .ok()
         .context("a network has one input")?;
     let logits = supernet.logits_by(&images, &subnet, &statistics);
-    let agreement = proof::compare(&bytes, &images, &logits, batch.unwrap_or(COMPARED_IMAGES))?;
+    let agreement = proof::compare(&bytes, &images, &logits, writing.batch.unwrap_or(COMPARED_IMAGES))?;
     file::write(&target, &bytes)?;
     let cost = model.space.cost(&subnet);
     let report = Report {
@@ -98,7 +104,10 @@ pub(super) fn export(path: &Path, out: &Path, batch: Option<usize>, format: Form
         subnet,
         weights: init.from.clone(),
         weights_sha256,
+        form: writing.form,
+        opset: writing.opset,
         agreement,
+        not_compared: proof::not_compared(&bytes)?,
         tolerance: TOLERANCE,
         elastic_version: env!("CARGO_PKG_VERSION"),
         command: std::env::args().collect(),
@@ -120,6 +129,9 @@ fn print(target: &Path, report: &Report) {
         .map(|agreement| vec![agreement.runtime.clone(), format!("{:.2e}", agreement.max_abs_difference)])
         .collect();
     table::print(&["runtime", "largest difference"], &rows);
+    if let Some(reason) = report.not_compared {
+        println!("{reason}");
+    }
     println!(
         "\n{}: {}, {}, {}",
         target.display(),

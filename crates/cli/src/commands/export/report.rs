@@ -2,12 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use elastic_exporter::Form;
 use elastic_exporter::search::Point;
 use elastic_profiler::Measurement;
 use elastic_space::budget::Quantity;
 use elastic_space::{Budget, Cost, Subnet};
 use serde::Serialize;
 
+use super::forms::FormReport;
 use crate::proof::Proof;
 use crate::table::{self, percent};
 
@@ -19,6 +21,11 @@ pub(super) struct Report {
     pub(super) file: String,
     pub(super) sha256: String,
     pub(super) file_bytes: usize,
+    pub(super) form: Form,
+    /// The version of the standard operators.
+    pub(super) opset: i64,
+    /// Every form that was measured on the platform, or that it refused.
+    pub(super) forms: Vec<FormReport>,
     pub(super) platform: Option<String>,
     pub(super) subnet: Subnet,
     #[serde(flatten)]
@@ -82,7 +89,18 @@ pub(super) fn print(reports: &[Report], out: &Path) {
         })
         .collect();
     table::print(
-        &["platform", "subnet", "validation", "test", "FLOPs", "file", "predicted", "measured", "difference"],
+        &[
+            "platform",
+            "subnet",
+            "validation",
+            "test",
+            "FLOPs",
+            "file",
+            "form",
+            "predicted",
+            "measured",
+            "difference",
+        ],
         &rows,
     );
     println!();
@@ -98,6 +116,9 @@ pub(super) fn print(reports: &[Report], out: &Path) {
                 )
             })
             .collect();
+        if let Some(reason) = report.proof.not_compared {
+            println!("{}: {reason}", report.file);
+        }
         let file = out.join(&report.file);
         if budgets.is_empty() {
             println!("{}", file.display());

@@ -1,0 +1,137 @@
+//! One subnet in several forms on its platform: which of them it takes, and how long each runs.
+
+use std::collections::BTreeMap;
+
+use anyhow::Context;
+use elastic_exporter::Form;
+use elastic_profiler::{Measurement, NotMeasured, ProfileFile, Task, measure_on};
+use elastic_space::Platform;
+use elastic_space::platform::Measure;
+use serde::Serialize;
+
+use crate::model_file::Writing;
+use crate::progress::Reporter;
+
+/// A subnet as the bytes of one file.
+pub(super) struct File {
+    pub(super) writing: Writing,
+    pub(super) bytes: Vec<u8>,
+}
+
+/// What a form came to on a platform.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct FormReport {
+    pub(super) form: Form,
+    pub(super) opset: i64,
+    /// The median of one run, in microseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) p50_us: Option<f64>,
+    /// Why the platform does not take it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) refused: Option<String>,
+}
+
+/// The fastest form of a subnet.
+pub(super) struct Fastest {
+    /// Its place among the files that were given.
+    pub(super) place: usize,
+    pub(super) measurement: Measurement,
+    /// How many times as long the reference takes as it did in the profile.
+    pub(super) slowdown: f64,
+    pub(super) forms: Vec<FormReport>,
+}
+
+/// Measures forms on the platform of a profile.
+pub(super) struct Bench<'a> {
+    pub(super) profile: &'a ProfileFile,
+    /// The profile's reference subnet, as it was measured there.
+    pub(super) reference: Vec<u8>,
+    /// What a run takes.
+    pub(super) task: Task<'a>,
+    pub(super) reporter: &'a Reporter,
+    /// Forms that the platform does not take, with its reason.
+    pub(super) refused: BTreeMap<Form, String>,
+}
+
+impl Bench<'_> {
+    /// Measures the files interleaved with each other and with the reference. Where one of several is refused, the
+    /// others are measured.
+    ///
+    /// # Errors
+    ///
+    /// The device does not measure, or takes none of the files.
+    pub(super) fn fastest(&mut self, files: &[File]) -> anyhow::Result<Fastest> {
+        let mut measurements = match self.measure(&self.taken(files)) {
+            Err(error) if error.is_model_refused() && self.taken(files).len() > 1 => {
+                self.try_each(files)?;
+                self.measure(&self.taken(files))?
+            }
+            measured => measured?,
+        };
+        let then = self.profile.measurements.first();
+        let then = then.context("the profile holds no measurement: make it anew")?.latency.p50_us;
+        let now = measurements.remove(0).p50_us;
+        let taken =
+            files.iter().enumerate().filter(|(_, file)| !self.refused.contains_key(&file.writing.form));
+        let measured: Vec<(usize, Measurement)> = taken.map(|(place, _)| place).zip(measurements).collect();
+        let report = |(place, file): (usize, &File)| FormReport {
+            form: file.writing.form,
+            opset: file.writing.opset,
+            p50_us: measured.iter().find(|(at, _)| *at == place).map(|(_, measured)| measured.p50_us),
+            refused: self.refused.get(&file.writing.form).cloned(),
+        };
+        let forms = files.iter().enumerate().map(report).collect();
+        let (place, measurement) = measured
+            .into_iter()
+            .min_by(|(_, a), (_, b)| a.p50_us.total_cmp(&b.p50_us))
+            .context("the device measured no form of the subnet")?;
+        Ok(Fastest { place, measurement, slowdown: now / then, forms })
+    }
+
+    /// The files that are not known to be refused.
+    fn taken<'f>(&self, files: &'f [File]) -> Vec<&'f [u8]> {
+        let taken = files.iter().filter(|file| !self.refused.contains_key(&file.writing.form));
+        taken.map(|file| &file.bytes[..]).collect()
+    }
+
+    /// The reference and the models, in this order.
+    fn measure(&self, models: &[&[u8]]) -> Result<Vec<Measurement>, NotMeasured> {
+        let models = [&[&self.reference[..]], models].concat();
+        let mut task = self.reporter.task("measure", 0);
+        let wanted = Task { models: &models, ..self.task };
+        let measured = measure_on(&self.profile.platform, &wanted, &mut |done, total| {
+            task.at(done as u64, total as u64, &self.profile.name);
+        })?;
+        Ok(measured.measurements)
+    }
+
+    /// Loads each file alone, and keeps in mind which forms are refused.
+    fn try_each(&mut self, files: &[File]) -> anyhow::Result<()> {
+        let once = Measure { subnets: 1, runs_per_visit: 1, min_samples: 1 };
+        let platform = Platform { measure: once, ..self.profile.platform.clone() };
+        let mut last = None;
+        for file in files {
+            if self.refused.contains_key(&file.writing.form) {
+                continue;
+            }
+            let wanted = Task { models: &[&file.bytes], ..self.task };
+            match measure_on(&platform, &wanted, &mut |_, _| ()) {
+                Ok(_) => {}
+                Err(error) if error.is_model_refused() => {
+                    self.reporter.detail(&format!(
+                        "{} does not take the form {}: {error}",
+                        self.profile.name, file.writing.form
+                    ));
+                    self.refused.insert(file.writing.form, error.to_string());
+                    last = Some(error);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        match last {
+            Some(error) if self.taken(files).is_empty() => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+}
