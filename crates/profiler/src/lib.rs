@@ -7,21 +7,25 @@
 pub mod agent;
 pub mod environment;
 pub mod identity;
+pub mod inputs;
 pub mod local;
 pub mod measure;
 pub mod model;
+pub mod models;
 pub mod profile;
 mod regression;
 mod statistics;
 
 pub use environment::Environment;
 pub use identity::{Host, IdentityMismatch, check_identity};
-pub use local::{LocalDevice, OpenDeviceError, Startup, random_inputs};
+pub use inputs::{GivenInput, InputError, Shapes, random_inputs};
+pub use local::{LocalDevice, OpenDeviceError, Startup};
 pub use measure::{
     Candidate, Device, MeasureError, Measurement, Sample, Visit, drift_percent, measure, measure_round,
     rounds, summarise,
 };
 pub use model::{CvError, FitError, LatencyModel};
+pub use models::{MeasuredModel, ModelFile, ModelsFile, ReadModelsError};
 pub use profile::{
     Measured, MeasuredSubnet, NotMeasured, ProfileError, ProfileFile, ProfileRequest, ReadProfileError,
     SubnetNodes, Task, check_device, measure_on, profile,

@@ -2,23 +2,19 @@
 
 use std::time::{Duration, Instant};
 
-use elastic_runtime::{OpenError, RunError, Session};
+use elastic_runtime::{OpenError, RunError, Runner};
+use elastic_space::Seed;
 use elastic_space::platform::{Platform, Provider, Runtime};
-use elastic_space::random::Purpose;
-use elastic_space::{Array, Seed};
-use rand::Rng;
 use thiserror::Error;
 
+use crate::inputs::{GivenInput, InputError, Shapes, given_inputs, random_values};
 use crate::measure::{Device, Sample};
 
-/// The generator index of the inputs; far above any round, which share the purpose.
-const INPUTS: u64 = (1 << 48) - 1;
-
-/// Sessions of every candidate in this process.
+/// Every candidate, loaded in this process.
 pub struct LocalDevice {
-    sessions: Vec<Box<dyn Session>>,
+    runners: Vec<Box<dyn Runner>>,
     startups: Vec<Startup>,
-    inputs: Vec<Array>,
+    inputs: Vec<Vec<GivenInput>>,
     /// Whether a run happens on the calling thread alone, so that its CPU time means something.
     one_thread: bool,
 }
@@ -43,6 +39,22 @@ pub enum OpenDeviceError {
         /// What the runtime says.
         source: OpenError,
     },
+    /// It cannot be given inputs.
+    #[error("candidate {candidate}: {source}")]
+    Inputs {
+        /// The candidate's index.
+        candidate: usize,
+        /// What is not known, or does not fit.
+        source: InputError,
+    },
+    /// Sizes were said for an input that no candidate has.
+    #[error("no model has an input `{name}`, they have {}", known.join(", "))]
+    UnknownInput {
+        /// The name.
+        name: String,
+        /// The inputs that there are.
+        known: Vec<String>,
+    },
     /// Its first run failed.
     #[error("candidate {candidate}, first run: {source}")]
     FirstRun {
@@ -56,30 +68,57 @@ pub enum OpenDeviceError {
 impl LocalDevice {
     /// Loads every model as `platform` asks, and runs it once.
     ///
-    /// `inputs` are the arrays of one run, in the order of the models' inputs.
+    /// The inputs are those that the graphs declare; `shapes` says the sizes that they leave open. Their values are random.
     ///
     /// # Errors
     ///
-    /// The first model that cannot be loaded or run; the provider that the platform names runs it, or
+    /// The first model that cannot be loaded, given inputs or run; the provider that the platform names runs it, or
     /// nothing does.
-    pub fn open(platform: &Platform, models: &[&[u8]], inputs: Vec<Array>) -> Result<Self, OpenDeviceError> {
+    pub fn open(
+        platform: &Platform,
+        models: &[&[u8]],
+        shapes: &Shapes,
+        seed: Seed,
+    ) -> Result<Self, OpenDeviceError> {
         let mut device = Self {
-            sessions: Vec::with_capacity(models.len()),
+            runners: Vec::with_capacity(models.len()),
             startups: Vec::with_capacity(models.len()),
-            inputs,
+            inputs: Vec::with_capacity(models.len()),
             one_thread: runs_on_calling_thread(&platform.runtime),
         };
         for (candidate, model) in models.iter().enumerate() {
             let start = Instant::now();
-            let mut session = elastic_runtime::open(&platform.runtime, model)
+            let mut runner = elastic_runtime::load(&platform.runtime, model)
                 .map_err(|source| OpenDeviceError::Open { candidate, source })?;
-            let load = start.elapsed();
+            let loaded = start.elapsed();
+            let inputs = given_inputs(runner.inputs(), shapes, platform.batch)
+                .map_err(|source| OpenDeviceError::Inputs { candidate, source })?;
+            let values = random_values(&inputs, seed);
             let start = Instant::now();
-            session.run(&device.inputs).map_err(|source| OpenDeviceError::FirstRun { candidate, source })?;
+            let first_run = |source| OpenDeviceError::FirstRun { candidate, source };
+            runner.feed(&values).map_err(first_run)?;
+            // tract makes a model ready for its shapes only now.
+            let load = loaded + start.elapsed();
+            let start = Instant::now();
+            runner.run().map_err(first_run)?;
             device.startups.push(Startup { load, first_run: start.elapsed() });
-            device.sessions.push(session);
+            device.inputs.push(inputs);
+            device.runners.push(runner);
+        }
+        let has = |name: &String| device.inputs.iter().flatten().any(|input| input.name == *name);
+        if let Some(name) = shapes.keys().find(|&name| !has(name)) {
+            let mut known: Vec<String> =
+                device.inputs.iter().flatten().map(|input| input.name.clone()).collect();
+            known.sort();
+            known.dedup();
+            return Err(OpenDeviceError::UnknownInput { name: name.clone(), known });
         }
         Ok(device)
+    }
+
+    /// The inputs of each candidate's runs.
+    pub fn inputs(&self) -> &[Vec<GivenInput>] {
+        &self.inputs
     }
 
     /// What each candidate needed before its steady state.
@@ -92,33 +131,14 @@ impl Device for LocalDevice {
     fn run(&mut self, candidate: usize) -> Result<Sample, RunError> {
         let cpu_before = self.one_thread.then(thread_cpu_time).flatten();
         let start = Instant::now();
-        let outputs = self.sessions[candidate].run(&self.inputs)?;
+        self.runners[candidate].run()?;
         let wall = start.elapsed();
         let cpu_after = self.one_thread.then(thread_cpu_time).flatten();
-        drop(outputs);
         Ok(Sample {
             wall,
             cpu: cpu_after.zip(cpu_before).map(|(after, before)| after.saturating_sub(before)),
         })
     }
-}
-
-/// The input of one run: standard normal values, since latency does not depend on them but denormal
-/// numbers or all zeros might be quicker or slower than real data.
-///
-/// # Shapes
-///
-/// `[batch, channels, height, width]` for `input` = channels, height, width.
-pub fn random_inputs(batch: usize, input: [usize; 3], seed: Seed) -> Vec<Array> {
-    let shape = vec![batch, input[0], input[1], input[2]];
-    let mut random = seed.generator(Purpose::Measure, INPUTS);
-    // Box and Muller's transform; 1 - u is above 0.
-    let mut normal = || {
-        let (u, v): (f32, f32) = (random.random(), random.random());
-        (-2.0 * (1.0 - u).ln()).sqrt() * (std::f32::consts::TAU * v).cos()
-    };
-    let data = (0..shape.iter().product()).map(|_| normal()).collect();
-    vec![Array { shape, data }]
 }
 
 fn runs_on_calling_thread(runtime: &Runtime) -> bool {
@@ -142,20 +162,6 @@ fn thread_cpu_time() -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn inputs_are_normal_and_follow_the_seed() {
-        let inputs = random_inputs(3, [2, 40, 50], Seed(1));
-        assert_eq!((inputs.len(), &inputs[0].shape[..]), (1, &[3, 2, 40, 50][..]));
-        let data = &inputs[0].data;
-        let count = data.len() as f32;
-        let mean = data.iter().sum::<f32>() / count;
-        let variance = data.iter().map(|x| (x - mean).powi(2)).sum::<f32>() / count;
-        // 12,000 values: the standard errors are 0.009 and 0.013.
-        assert!(mean.abs() < 0.04 && (variance - 1.0).abs() < 0.06, "{mean} {variance}");
-        assert_eq!(inputs, random_inputs(3, [2, 40, 50], Seed(1)));
-        assert_ne!(inputs, random_inputs(3, [2, 40, 50], Seed(2)));
-    }
 
     #[test]
     fn cpu_time_of_this_thread_grows_with_work_alone() {

@@ -15,7 +15,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::statistics::{mean, median, median_interval, quantile, sorted};
+use crate::statistics::{mean, median, median_interval, quantile, quantile_interval, sorted};
 
 /// Fewer samples than this give no 90th percentile ([MLPerf LoadGen](https://arxiv.org/abs/1911.02549)'s bound).
 pub const MIN_SAMPLES_P90: usize = 64;
@@ -66,6 +66,9 @@ pub struct Measurement {
     pub raw_p50_interval_us: Option<[f64; 2]>,
     /// 90th percentile of all samples as they were timed; absent below [`MIN_SAMPLES_P90`] samples.
     pub p90_us: Option<f64>,
+    /// 95 % interval of `p90_us`, as if the samples were independent.
+    #[serde(default)]
+    pub p90_interval_us: Option<[f64; 2]>,
     /// Mean of all samples as they were timed.
     pub mean_us: f64,
     /// Median over the rounds of this candidate's median over the reference's median.
@@ -204,11 +207,13 @@ fn summary(visits: &[&Visit], reference: &[&Visit]) -> Measurement {
     let ratio_to_reference = quantile(&ratios, 0.5);
     let cpu: Option<f64> = visits.iter().map(|visit| visit.cpu_us).sum();
     let wall_per_cpu = cpu.filter(|&cpu| cpu > 0.0).map(|cpu| samples.iter().sum::<f64>() / cpu);
+    let enough = samples.len() >= MIN_SAMPLES_P90;
     Measurement {
         p50_us: ratio_to_reference * quantile(&all(reference), 0.5),
         raw_p50_us: quantile(&samples, 0.5),
         raw_p50_interval_us: median_interval(&samples),
-        p90_us: (samples.len() >= MIN_SAMPLES_P90).then(|| quantile(&samples, 0.9)),
+        p90_us: enough.then(|| quantile(&samples, 0.9)),
+        p90_interval_us: quantile_interval(&samples, 0.9).filter(|_| enough),
         mean_us: mean(&samples),
         ratio_to_reference,
         ratio_interval: median_interval(&ratios),

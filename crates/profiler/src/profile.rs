@@ -13,7 +13,8 @@ use crate::agent::protocol::FailureKind;
 use crate::agent::{RemoteError, check_remote, measure_remote};
 use crate::environment::Environment;
 use crate::identity::{Host, IdentityMismatch, check_identity};
-use crate::local::{LocalDevice, OpenDeviceError, Startup, random_inputs};
+use crate::inputs::{GivenInput, Shapes, random_values};
+use crate::local::{LocalDevice, OpenDeviceError, Startup};
 use crate::measure::{Candidate, MeasureError, Measurement, drift_percent, measure, microseconds};
 use crate::model::{FitError, LatencyModel};
 
@@ -102,6 +103,8 @@ pub struct Measured {
     pub environment: Environment,
     /// What each model needed before its steady state.
     pub startups: Vec<Startup>,
+    /// The inputs of each model's runs.
+    pub inputs: Vec<Vec<GivenInput>>,
     /// The latency of each model; the first is the reference.
     pub measurements: Vec<Measurement>,
     /// The nodes of each model of [`Task::nodes_of`]; none where the runtime does not time them.
@@ -113,8 +116,8 @@ pub struct Measured {
 pub struct Task<'a> {
     /// The ONNX files; the first is the reference.
     pub models: &'a [&'a [u8]],
-    /// Channels, height and width of one input, which is random.
-    pub input: [usize; 3],
+    /// Sizes of inputs that the graphs leave open.
+    pub shapes: &'a Shapes,
     /// The seed of inputs and order.
     pub seed: Seed,
     /// The models, by their place in `models`, whose nodes are timed one by one after the rounds.
@@ -254,10 +257,11 @@ pub fn measure_on(
     }
     let (mut environment, mut device) = open_here(platform, task)?;
     let measurements = measure(&mut device, task.models.len(), &platform.measure, task.seed, progress)?;
-    let nodes = task.nodes_of.iter().map(|&model| nodes_here(platform, task, model));
+    let nodes = task.nodes_of.iter().map(|&model| nodes_here(platform, task, model, &device.inputs()[model]));
     let nodes = nodes.collect::<Result<_, _>>()?;
     environment.finish();
-    Ok(Measured { environment, startups: device.startups().to_vec(), measurements, nodes })
+    let (startups, inputs) = (device.startups().to_vec(), device.inputs().to_vec());
+    Ok(Measured { environment, startups, inputs, measurements, nodes })
 }
 
 /// Checks that the device is the one that the platform describes and that its runtime starts; returns who it is, and the
@@ -292,8 +296,7 @@ pub(crate) fn open_here(
         Runtime::Tract(_) => None,
     };
     let environment = Environment::capture(platform, version, library);
-    let inputs = random_inputs(platform.batch, task.input, task.seed);
-    Ok((environment, LocalDevice::open(platform, task.models, inputs)?))
+    Ok((environment, LocalDevice::open(platform, task.models, task.shapes, task.seed)?))
 }
 
 /// The nodes of one model of a task, timed on this machine, all on the provider that the platform names.
@@ -301,10 +304,11 @@ pub(crate) fn nodes_here(
     platform: &Platform,
     task: &Task<'_>,
     model: usize,
+    inputs: &[GivenInput],
 ) -> Result<Vec<NodeTime>, NotMeasured> {
     let Runtime::OnnxRuntime(settings) = &platform.runtime else { return Ok(Vec::new()) };
-    let inputs = random_inputs(platform.batch, task.input, task.seed);
-    let nodes = node_times(settings, task.models[model], &inputs, NODE_RUNS)?;
+    let values = random_values(inputs, task.seed);
+    let nodes = node_times(settings, task.models[model], &values, NODE_RUNS)?;
     let asked = settings.provider.onnx_name();
     match nodes.iter().find(|node| node.provider != asked) {
         Some(NodeTime { name, operator, provider, .. }) => Err(NotMeasured::OtherProvider {
@@ -331,8 +335,7 @@ pub fn profile(
     let (largest, smallest) = (request.space.largest(), request.space.smallest());
     let is_end = |&index: &usize| [&largest, &smallest].contains(&&request.candidates[index].subnet);
     let ends: Vec<usize> = (0..models.len()).filter(is_end).collect();
-    let (input, seed) = (request.space.input(), request.seed);
-    let task = Task { models: &models, input, seed, nodes_of: &ends };
+    let task = Task { models: &models, shapes: &Shapes::new(), seed: request.seed, nodes_of: &ends };
     let measured = measure_on(request.platform, &task, progress)?;
     assemble(request, measured, &ends)
 }

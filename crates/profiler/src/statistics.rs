@@ -36,25 +36,37 @@ pub(crate) fn mean(values: &[f64]) -> f64 {
 
 /// An interval of order statistics that holds the median of independent values with at least 95 %
 /// confidence, whatever their distribution; `None` below six values, where there is none.
-///
-/// The k-th smallest is above the median if fewer than k values are below it, which has the
-/// probability P(B < k) for B binomial(n, 1/2). The interval runs from the k-th smallest to the k-th
-/// largest with the largest k for which that is at most 2.5 %.
 pub(crate) fn median_interval(sorted: &[f64]) -> Option<[f64; 2]> {
+    quantile_interval(sorted, 0.5)
+}
+
+/// The same for the `q`-quantile, 0 < q < 1; `None` where there are too few values.
+///
+/// The k-th smallest is above the quantile if fewer than k values are below it, which has the
+/// probability P(B < k) for B binomial(n, q). The interval runs from the k-th smallest with the largest k for which that
+/// is at most 2.5 % to the k-th smallest with the least k for which P(B >= k) is at most 2.5 %.
+pub(crate) fn quantile_interval(sorted: &[f64], q: f64) -> Option<[f64; 2]> {
     let n = sorted.len();
-    // The probability of B = 0, in logarithms since 2^-n leaves the range of f64 for n > 1074.
-    let mut log_probability = -(n as f64) * std::f64::consts::LN_2;
+    let below = tail_rank(n, q);
+    // Counted from the largest, the quantile is that of 1 - q.
+    let above = tail_rank(n, 1.0 - q);
+    (below > 0 && above > 0).then(|| [sorted[below - 1], sorted[n - above]])
+}
+
+/// The largest k for which P(B < k) is at most 2.5 %, for B binomial(n, q).
+fn tail_rank(n: usize, q: f64) -> usize {
+    // The probability of B = 0, in logarithms since it may leave the range of f64.
+    let mut log_probability = n as f64 * (1.0 - q).ln();
+    let odds = (q / (1.0 - q)).ln();
     let mut below = 0.0;
-    let mut rank = 0;
-    while rank < n / 2 {
+    for rank in 0..n {
         below += log_probability.exp();
         if below > 0.025 {
-            break;
+            return rank;
         }
-        log_probability += ((n - rank) as f64 / (rank + 1) as f64).ln();
-        rank += 1;
+        log_probability += ((n - rank) as f64 / (rank + 1) as f64).ln() + odds;
     }
-    (rank > 0).then(|| [sorted[rank - 1], sorted[n - rank]])
+    n
 }
 
 /// Spearman's rank correlation, equal values sharing their mean rank; 0 if either side is all equal,
@@ -124,6 +136,22 @@ mod tests {
         ] {
             let values: Vec<f64> = (1..=n).map(f64::from).collect();
             assert_eq!(median_interval(&values), expected, "{n} values");
+        }
+    }
+
+    #[test]
+    fn intervals_of_other_quantiles() {
+        // Binomial(100, 0.9): P(B <= 83) = 2.06 %, P(B <= 84) = 4.0 %; P(B >= 96) = 2.4 %, P(B >= 95) = 5.8 %
+        // (scipy.stats.binom). So the 84th and the 96th smallest.
+        for (n, q, expected) in [
+            (100, 0.9, Some([84.0, 96.0])),
+            (100, 0.1, Some([5.0, 17.0])),
+            // 0.9^n is at most 2.5 % from n = 36 on.
+            (35, 0.9, None),
+            (36, 0.9, Some([29.0, 36.0])),
+        ] {
+            let values: Vec<f64> = (1..=n).map(f64::from).collect();
+            assert_eq!(quantile_interval(&values, q), expected, "{n} values, {q}");
         }
     }
 

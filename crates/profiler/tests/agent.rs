@@ -90,7 +90,7 @@ fn platform() -> Platform {
 
 fn measure(models: &[String], first_round: usize) -> Value {
     json!({"measure": {
-        "platform": platform(), "models": models, "input": [1, 8, 8], "seed": 3, "nodes-of": [0], "first-round": first_round,
+        "platform": platform(), "models": models, "shapes": {}, "seed": 3, "nodes-of": [0], "first-round": first_round,
         "timeout-s": 60,
     }})
 }
@@ -172,7 +172,8 @@ fn what_an_agent_refuses() {
         (measure(from_ref(&damaged), 0), FailureKind::Model, "candidate 0: load the model in tract"),
         (with("nodes-of", json!([1])), FailureKind::Request, "the nodes of model 1: there are 1"),
         (with("timeout-s", 0.into()), FailureKind::Request, "timeout-s is 0"),
-        (with("input", json!([3, 8, 8])), FailureKind::Model, "candidate 0, first run"),
+        (with("shapes", json!({"x": [3, 8, 8]})), FailureKind::Request, "input `x` is [1, 1, 8, 8]"),
+        (with("shapes", json!({"y": [1]})), FailureKind::Request, "no model has an input `y`, they have x"),
     ] {
         let (found, message) = bench.refused(request.to_string().as_bytes());
         assert!(found == kind && message.contains(part), "{request}: {found:?} {message}");

@@ -4,8 +4,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use elastic_profiler::{
-    Candidate, Device, LocalDevice, MeasuredSubnet, NotMeasured, OpenDeviceError, ProfileError, ProfileFile,
-    ProfileRequest, ReadProfileError, Task, measure_on, profile, random_inputs,
+    Candidate, Device, LocalDevice, MeasuredSubnet, ModelFile, ModelsFile, NotMeasured, OpenDeviceError,
+    ProfileError, ProfileFile, ProfileRequest, ReadModelsError, ReadProfileError, Shapes, Task, measure_on,
+    profile,
 };
 use elastic_runtime::OpenError;
 use elastic_space::choices::{DepthChoices, DropPolicy, Granularity, WidthChoices};
@@ -129,7 +130,7 @@ fn another_device_is_refused_before_anything_runs() {
     other.identity.model_contains = Some("a device that nobody built".into());
     let mut visits = 0;
     // The model is no ONNX file: it is not even looked at.
-    let task = Task { models: &[b"nothing"], input: [1, 8, 8], seed: Seed(1), nodes_of: &[] };
+    let task = Task { models: &[b"nothing"], shapes: &Shapes::new(), seed: Seed(1), nodes_of: &[] };
     let error = measure_on(&other, &task, &mut |_, _| visits += 1).expect_err("refuses");
     assert!(error.is_device_missing(), "{error}");
     assert_eq!(visits, 0);
@@ -154,25 +155,60 @@ fn what_counts_as_a_missing_device() {
 #[test]
 fn models_that_do_not_run_are_named() {
     let good = two_layers(4);
-    let open = |models: &[&[u8]], input: [usize; 3]| {
-        LocalDevice::open(&platform("host-tract.yaml"), models, random_inputs(1, input, Seed(1)))
+    let open = |models: &[&[u8]], shapes: &[(&str, &[usize])]| {
+        let shapes = shapes.iter().map(|(name, shape)| ((*name).to_owned(), shape.to_vec())).collect();
+        LocalDevice::open(&platform("host-tract.yaml"), models, &shapes, Seed(1))
             .map(|_| "opened")
             .expect_err("refuses")
+            .to_string()
     };
-    let damaged = open(&[&good, &good[..good.len() / 2]], [1, 8, 8]);
-    assert!(matches!(damaged, OpenDeviceError::Open { candidate: 1, .. }), "{damaged}");
-    assert!(damaged.to_string().starts_with("candidate 1: load the model in tract"), "{damaged}");
-    let misfit = open(&[&good], [3, 8, 8]);
-    assert!(matches!(misfit, OpenDeviceError::FirstRun { candidate: 0, .. }), "{misfit}");
-    assert!(misfit.to_string().starts_with("candidate 0, first run: run the model: input `x`"), "{misfit}");
+    let damaged = open(&[&good, &good[..good.len() / 2]], &[]);
+    assert!(damaged.starts_with("candidate 1: load the model in tract"), "{damaged}");
+    let misfit = open(&[&good], &[("x", &[3, 8, 8])]);
+    assert_eq!(misfit, "candidate 0: input `x` is [1, 1, 8, 8], --input says 3x8x8");
+    let unknown = open(&[&good], &[("image", &[1])]);
+    assert_eq!(unknown, "no model has an input `image`, they have x");
+}
+
+#[test]
+fn models_that_are_no_subnets_are_measured() {
+    let files =
+        [16, 256].map(|hidden| ModelFile { file: format!("{hidden}.onnx"), content: two_layers(hidden) });
+    for (name, operators) in [("host-1t.yaml", &["MatMul", "Relu", "MatMul"][..]), ("host-tract.yaml", &[])] {
+        let mut visits = 0;
+        let platform = platform(name);
+        let progress = &mut |_, _| visits += 1;
+        let made = ModelsFile::measure("here", &platform, &files, &Shapes::new(), Seed(1), progress)
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(visits, 2 * 16, "{name}");
+        for (model, file) in made.models.iter().zip(&files) {
+            assert_eq!((&model.file, model.bytes as usize), (&file.file, file.content.len()), "{name}");
+            assert_eq!(model.inputs[0].shape, [1, 1, 8, 8], "{name}");
+            assert!(model.load_us > 0.0 && model.first_run_us > 0.0, "{name}: {model:?}");
+            let [low, high] = model.latency.p90_interval_us.expect("64 samples");
+            let p90 = model.latency.p90_us.expect("64 samples");
+            assert!(low <= p90 && p90 <= high, "{name}: {low} {p90} {high}");
+            let found: Vec<&str> = model.nodes.iter().map(|node| &node.operator[..]).collect();
+            // The runtime may give a flattened input no node of its own.
+            assert!(found.ends_with(operators), "{name}: {found:?}");
+        }
+        assert_eq!(made.models[0].latency.ratio_to_reference, 1.0, "{name}");
+
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("base.json");
+        made.write(&path).expect("writes");
+        assert_eq!(ModelsFile::read(&path).expect("reads"), made, "{name}");
+        ModelsFile { schema: "other".into(), ..made }.write(&path).expect("writes");
+        let error = ModelsFile::read(&path).expect_err("another format");
+        assert!(matches!(error, ReadModelsError::Schema { .. }), "{error}");
+    }
 }
 
 #[test]
 fn cpu_time_is_known_where_one_thread_works() {
     for (file_name, known) in [("host-1t.yaml", true), ("host-2t.yaml", false), ("host-tract.yaml", true)] {
         let model = two_layers(2048);
-        let inputs = random_inputs(1, [1, 8, 8], Seed(1));
-        let mut device = LocalDevice::open(&platform(file_name), &[&model], inputs)
+        let mut device = LocalDevice::open(&platform(file_name), &[&model], &Shapes::new(), Seed(1))
             .unwrap_or_else(|error| panic!("{file_name}: {error}"));
         assert_eq!(device.startups().len(), 1);
         let sample = device.run(0).unwrap_or_else(|error| panic!("{file_name}: {error}"));

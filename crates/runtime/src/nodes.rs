@@ -11,8 +11,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::onnx::OnnxSession;
-use crate::session::{OpenError, RunError, Session};
+use crate::onnx::runner::OnnxRunner;
+use crate::runner::Runner;
+use crate::session::{OpenError, RunError};
 
 /// What ONNX Runtime adds to a node's name in the events of its run.
 const RUN_SUFFIX: &str = "_kernel_time";
@@ -84,11 +85,12 @@ pub fn node_times(
     const UNCOUNTED: usize = 2;
     let file = |path: PathBuf| move |source| NodesError::File { path, source };
     let folder = tempfile::tempdir().map_err(file(std::env::temp_dir()))?;
-    let mut session = OnnxSession::profiled(settings, model, &folder.path().join("nodes"))?;
+    let mut runner = OnnxRunner::profiled(settings, model, &folder.path().join("nodes"))?;
+    runner.feed(inputs)?;
     for _ in 0..UNCOUNTED + runs {
-        session.run(inputs)?;
+        runner.run()?;
     }
-    let path = PathBuf::from(session.end_profile().map_err(NodesError::End)?);
+    let path = PathBuf::from(runner.end_profile().map_err(NodesError::End)?);
     let text = std::fs::read(&path).map_err(file(path.clone()))?;
     times(&text, UNCOUNTED)
 }

@@ -1,6 +1,6 @@
 //! Runs a model through the ONNX Runtime library.
 
-use std::path::Path;
+pub(crate) mod runner;
 
 use elastic_space::Array;
 use elastic_space::platform::{OnnxRuntime, Optimization, Provider};
@@ -9,6 +9,7 @@ use ort::session::SessionInputValue;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::value::{Outlet, TensorElementType, TensorRef, ValueType};
 
+use crate::element::Element;
 use crate::library::{self, Library, LibraryError};
 use crate::loaded;
 use crate::session::{Input, OpenError, RunError, Session, check_inputs};
@@ -23,31 +24,23 @@ pub(crate) struct OnnxSession {
 impl OnnxSession {
     /// Loads a model so that every node runs on the provider that `settings` name.
     pub(crate) fn open(settings: &OnnxRuntime, model: &[u8]) -> Result<Self, OpenError> {
-        Self::commit(builder(settings)?, settings.provider, model)
-    }
-
-    /// [`Self::open`], and every run goes into a profile until [`Self::end_profile`].
-    pub(crate) fn profiled(settings: &OnnxRuntime, model: &[u8], prefix: &Path) -> Result<Self, OpenError> {
-        let refused = |error: ort::Error<SessionBuilder>| OpenError::Setting {
-            setting: "a profile",
-            reason: error.to_string(),
-        };
-        Self::commit(builder(settings)?.with_profiling(prefix).map_err(refused)?, settings.provider, model)
-    }
-
-    /// Writes the profile; gives its path.
-    pub(crate) fn end_profile(&mut self) -> Result<String, String> {
-        self.session.end_profiling().map_err(|error| error.to_string())
-    }
-
-    fn commit(mut builder: SessionBuilder, provider: Provider, model: &[u8]) -> Result<Self, OpenError> {
-        let session = builder
-            .commit_from_memory(model)
-            .map_err(|error| OpenError::Model { runtime: name(provider), reason: error.to_string() })?;
-        let inputs = session.inputs().iter().map(declared).collect::<Result<_, _>>()?;
-        session.outputs().iter().try_for_each(|output| declared(output).map(drop))?;
+        let provider = settings.provider;
+        let session = commit(builder(settings)?, provider, model)?;
+        let inputs = session.inputs().iter().map(float).collect::<Result<_, _>>()?;
+        session.outputs().iter().try_for_each(|output| float(output).map(drop))?;
         Ok(Self { session, inputs, provider })
     }
+}
+
+/// Loads a model with these options.
+fn commit(
+    mut builder: SessionBuilder,
+    provider: Provider,
+    model: &[u8],
+) -> Result<ort::session::Session, OpenError> {
+    builder
+        .commit_from_memory(model)
+        .map_err(|error| OpenError::Model { runtime: name(provider), reason: error.to_string() })
 }
 
 impl Session for OnnxSession {
@@ -179,14 +172,34 @@ fn name(provider: Provider) -> String {
 }
 
 /// An input or output, if it is a tensor of 32-bit floats.
-fn declared(outlet: &Outlet) -> Result<Input, OpenError> {
-    match outlet.dtype() {
-        ValueType::Tensor { ty: TensorElementType::Float32, shape, .. } => {
-            let sizes = shape.iter().map(|&size| usize::try_from(size).ok()).collect::<Vec<_>>();
-            // ONNX Runtime gives a tensor of unknown rank the shape of a scalar; it checks both itself.
-            let shape = (!sizes.is_empty()).then_some(sizes);
-            Ok(Input { name: outlet.name().to_owned(), shape })
-        }
-        other => Err(OpenError::NotFloat { name: outlet.name().to_owned(), found: other.to_string() }),
+fn float(outlet: &Outlet) -> Result<Input, OpenError> {
+    match declared(outlet) {
+        Some(input) if input.element == Element::Float32 => Ok(input),
+        _ => Err(OpenError::NotFloat { name: outlet.name().to_owned(), found: outlet.dtype().to_string() }),
     }
+}
+
+/// An input or output, if it is a tensor of numbers or booleans.
+fn declared(outlet: &Outlet) -> Option<Input> {
+    let ValueType::Tensor { ty, shape, .. } = outlet.dtype() else { return None };
+    let element = match ty {
+        TensorElementType::Float16 => Element::Float16,
+        TensorElementType::Bfloat16 => Element::Bfloat16,
+        TensorElementType::Float32 => Element::Float32,
+        TensorElementType::Float64 => Element::Float64,
+        TensorElementType::Int8 => Element::Int8,
+        TensorElementType::Int16 => Element::Int16,
+        TensorElementType::Int32 => Element::Int32,
+        TensorElementType::Int64 => Element::Int64,
+        TensorElementType::Uint8 => Element::Uint8,
+        TensorElementType::Uint16 => Element::Uint16,
+        TensorElementType::Uint32 => Element::Uint32,
+        TensorElementType::Uint64 => Element::Uint64,
+        TensorElementType::Bool => Element::Bool,
+        _ => return None,
+    };
+    let sizes = shape.iter().map(|&size| usize::try_from(size).ok()).collect::<Vec<_>>();
+    // ONNX Runtime gives a tensor of unknown rank the shape of a scalar; it checks both itself.
+    let shape = (!sizes.is_empty()).then_some(sizes);
+    Some(Input { name: outlet.name().to_owned(), element, shape })
 }

@@ -6,6 +6,7 @@ use elastic_space::Array;
 use elastic_space::platform::Runtime;
 use thiserror::Error;
 
+use crate::element::Element;
 use crate::library::LibraryError;
 use crate::{onnx, tract};
 
@@ -80,6 +81,14 @@ pub enum OpenError {
     #[error("load the model: `{name}` is {found}, only tensors of 32-bit floats are supported")]
     NotFloat {
         /// The input or output.
+        name: String,
+        /// Its type.
+        found: String,
+    },
+    /// An input of the model holds something that no made-up values can stand for.
+    #[error("load the model: input `{name}` is {found}: only tensors of numbers or booleans can be given")]
+    NoTensor {
+        /// The input.
         name: String,
         /// Its type.
         found: String,
@@ -168,13 +177,15 @@ pub fn runtime_version(runtime: &Runtime) -> Result<String, OpenError> {
 pub struct Input {
     /// Its name.
     pub name: String,
+    /// What its values are.
+    pub element: Element,
     /// `None` where the graph leaves the rank open; a `None` inside where it leaves a size open.
     pub shape: Option<Vec<Option<usize>>>,
 }
 
 impl Input {
     /// The shape, where the graph leaves nothing open.
-    pub(crate) fn fixed_shape(&self) -> Option<Vec<usize>> {
+    pub fn fixed_shape(&self) -> Option<Vec<usize>> {
         self.shape.as_ref()?.iter().copied().collect()
     }
 
@@ -225,9 +236,10 @@ mod tests {
 
     #[test]
     fn inputs_are_held_against_the_graph() {
-        let fixed = Input { name: "image".to_owned(), shape: Some(vec![Some(1), Some(3)]) };
-        let batch = Input { name: "image".to_owned(), shape: Some(vec![None, Some(3)]) };
-        let open = Input { name: "image".to_owned(), shape: None };
+        let input = |shape| Input { name: "image".to_owned(), element: Element::Float32, shape };
+        let fixed = input(Some(vec![Some(1), Some(3)]));
+        let batch = input(Some(vec![None, Some(3)]));
+        let open = input(None);
         let array = |shape: &[usize], values: usize| Array { shape: shape.to_vec(), data: vec![0.0; values] };
         let rows: [(Vec<Input>, Vec<Array>, &str); 8] = [
             (vec![fixed.clone()], vec![array(&[1, 3], 3)], ""),

@@ -1,15 +1,18 @@
 //! Runs a model through tract, in pure Rust on one thread.
 
+pub(crate) mod runner;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use elastic_space::Array;
 use tract_onnx::pb::tensor_proto::DataType;
-use tract_onnx::pb::{NodeProto, ValueInfoProto, type_proto};
+use tract_onnx::pb::{ModelProto, NodeProto, ValueInfoProto, type_proto};
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::infer::{DimFact, Factoid};
 use tract_onnx::tract_hir::internal::DimLike;
 
+use crate::element::Element;
 use crate::session::{Input, OpenError, RunError, Session, check_inputs};
 
 /// The version of the `tract-onnx` crate that the workspace is built with; a test holds it against
@@ -34,13 +37,14 @@ impl TractSession {
     /// Loads a model; where its shapes are fixed, makes it ready to run.
     pub(crate) fn open(model: &[u8]) -> Result<Self, OpenError> {
         let refused = |reason| OpenError::Model { runtime: version(), reason };
-        let proto = guarded(|| tract_onnx::onnx().proto_model_for_read(&mut &*model)).map_err(refused)?;
-        proto.graph.iter().flat_map(|graph| &graph.node).try_for_each(is_standard).map_err(refused)?;
-        // Declared shapes of inner values hold the batch's symbol, which tract does not unify with the
-        // size of a run; it infers them all itself.
-        let onnx = tract_onnx::onnx().with_ignore_value_info(true);
-        let model = guarded(|| onnx.model_for_proto_model(&proto)).map_err(refused)?;
-        let inputs = inputs(&model)?;
+        let (proto, model) = read(model)?;
+        let declared = inputs(&model)?;
+        for (input, found) in &declared {
+            if input.element != Element::Float32 {
+                return Err(OpenError::NotFloat { name: input.name.clone(), found: format!("{found:?}") });
+            }
+        }
+        let inputs: Vec<Input> = declared.into_iter().map(|(input, _)| input).collect();
         // tract knows an output's type only once all shapes are fixed; the file declares it.
         proto.graph.iter().flat_map(|graph| &graph.output).try_for_each(output_is_float)?;
         let fixed: Option<Vec<Vec<usize>>> = inputs.iter().map(Input::fixed_shape).collect();
@@ -85,6 +89,18 @@ pub(crate) fn version() -> String {
     format!("tract {VERSION}")
 }
 
+/// Reads a model, as a message and as tract's.
+fn read(model: &[u8]) -> Result<(ModelProto, InferenceModel), OpenError> {
+    let refused = |reason| OpenError::Model { runtime: version(), reason };
+    let proto = guarded(|| tract_onnx::onnx().proto_model_for_read(&mut &*model)).map_err(refused)?;
+    proto.graph.iter().flat_map(|graph| &graph.node).try_for_each(is_standard).map_err(refused)?;
+    // Declared shapes of inner values hold the batch's symbol, which tract does not unify with the
+    // size of a run; it infers them all itself.
+    let onnx = tract_onnx::onnx().with_ignore_value_info(true);
+    let model = guarded(|| onnx.model_for_proto_model(&proto)).map_err(refused)?;
+    Ok((proto, model))
+}
+
 /// Makes a model ready for inputs of these shapes.
 fn plan(model: &InferenceModel, shapes: Vec<Vec<usize>>) -> Result<Plan, String> {
     let runnable = guarded(|| {
@@ -110,8 +126,8 @@ fn run(runnable: &Arc<TypedRunnableModel>, inputs: &[Array]) -> TractResult<Vec<
     arrays.collect()
 }
 
-/// The graph's inputs, all of 32-bit floats.
-fn inputs(model: &InferenceModel) -> Result<Vec<Input>, OpenError> {
+/// The graph's inputs, each with tract's type of its values.
+fn inputs(model: &InferenceModel) -> Result<Vec<(Input, DatumType)>, OpenError> {
     let unreadable =
         |error: TractError| OpenError::Model { runtime: version(), reason: format!("{error:#}") };
     let outlets = model.input_outlets().map_err(unreadable)?;
@@ -119,22 +135,36 @@ fn inputs(model: &InferenceModel) -> Result<Vec<Input>, OpenError> {
     for outlet in outlets {
         let fact = model.outlet_fact(*outlet).map_err(unreadable)?;
         let name = model.node(outlet.node).name.clone();
-        is_float(&name, fact)?;
+        // A type that the file leaves open is taken for the usual one.
+        let datum_type = fact.datum_type.concretize().unwrap_or(DatumType::F32);
+        let Some(element) = element(datum_type) else {
+            return Err(OpenError::NoTensor { name, found: format!("{datum_type:?}") });
+        };
         let shape = (!fact.shape.is_open()).then(|| {
             let size = |dim: &DimFact| dim.concretize()?.to_usize().ok();
             fact.shape.dims().map(size).collect()
         });
-        inputs.push(Input { name, shape });
+        inputs.push((Input { name, element, shape }, datum_type));
     }
     Ok(inputs)
 }
 
-/// Refuses an input that is known to be something else than 32-bit floats.
-fn is_float(name: &str, fact: &InferenceFact) -> Result<(), OpenError> {
-    match fact.datum_type.concretize() {
-        None | Some(DatumType::F32) => Ok(()),
-        Some(other) => Err(OpenError::NotFloat { name: name.to_owned(), found: format!("{other:?}") }),
-    }
+fn element(datum_type: DatumType) -> Option<Element> {
+    Some(match datum_type {
+        DatumType::F16 => Element::Float16,
+        DatumType::F32 => Element::Float32,
+        DatumType::F64 => Element::Float64,
+        DatumType::I8 => Element::Int8,
+        DatumType::I16 => Element::Int16,
+        DatumType::I32 => Element::Int32,
+        DatumType::I64 => Element::Int64,
+        DatumType::U8 => Element::Uint8,
+        DatumType::U16 => Element::Uint16,
+        DatumType::U32 => Element::Uint32,
+        DatumType::U64 => Element::Uint64,
+        DatumType::Bool => Element::Bool,
+        _ => return None,
+    })
 }
 
 /// Refuses an output that is declared as something else than 32-bit floats.

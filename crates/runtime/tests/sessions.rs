@@ -4,7 +4,7 @@ mod common;
 
 use common::{Dim, array, constant, dense, encode, node, real_library, runtimes, settings, value};
 use elastic_runtime::library::{self, Library, LibraryError};
-use elastic_runtime::{OpenError, RunError, check, node_times, open, runtime_version};
+use elastic_runtime::{Element, OpenError, RunError, check, load, node_times, open, runtime_version};
 use elastic_space::Array;
 use elastic_space::platform::{OnnxRuntime, Optimization, Provider, Runtime};
 use tract_onnx::pb::AttributeProto;
@@ -276,4 +276,59 @@ fn nodes_are_timed_on_the_provider_that_runs_them() {
     }
     let error = node_times(&settings, &model, &[], 1).expect_err("no input").to_string();
     assert!(error.contains("takes 1 inputs, 0 were given"), "{error}");
+}
+
+#[test]
+fn runners_take_inputs_of_every_type() {
+    let array = array(&[2, 3], &[0.0, 1.0, 1.0, 0.0, 1.0, 0.0]);
+    for (kind, element) in [
+        (DataType::Float16, Element::Float16),
+        (DataType::Float, Element::Float32),
+        (DataType::Double, Element::Float64),
+        (DataType::Int8, Element::Int8),
+        (DataType::Int16, Element::Int16),
+        (DataType::Int32, Element::Int32),
+        (DataType::Int64, Element::Int64),
+        (DataType::Uint8, Element::Uint8),
+        (DataType::Uint16, Element::Uint16),
+        (DataType::Uint32, Element::Uint32),
+        (DataType::Uint64, Element::Uint64),
+        (DataType::Bool, Element::Bool),
+    ] {
+        let shape = [Dim::Open("rows"), Dim::Fixed(3)];
+        let model = encode(
+            vec![node("Identity", &["x"], "y")],
+            vec![],
+            vec![value("x", kind, &shape)],
+            vec![value("y", kind, &shape)],
+        );
+        for (name, runtime) in runtimes() {
+            let context = format!("{name}, {element}");
+            let mut runner = load(&runtime, &model).unwrap_or_else(|error| panic!("{context}: {error}"));
+            assert_eq!(runner.inputs()[0].element, element, "{context}");
+            assert!(matches!(runner.run(), Err(RunError::Inputs { expected: 1, found: 0 })), "{context}");
+            let fed = runner.feed(std::slice::from_ref(&array));
+            fed.unwrap_or_else(|error| panic!("{context}: {error}"));
+            for _ in 0..2 {
+                runner.run().unwrap_or_else(|error| panic!("{context}: {error}"));
+            }
+            let error = runner.feed(&[]).expect_err("no input").to_string();
+            assert!(error.contains("takes 1 inputs, 0 were given"), "{context}: {error}");
+        }
+    }
+}
+
+#[test]
+fn runners_take_no_texts() {
+    let shape = [Dim::Fixed(3)];
+    let model = encode(
+        vec![node("Identity", &["x"], "y")],
+        vec![],
+        vec![value("x", DataType::String, &shape)],
+        vec![value("y", DataType::String, &shape)],
+    );
+    for (name, runtime) in runtimes() {
+        let error = load(&runtime, &model).err().unwrap_or_else(|| panic!("{name} takes it"));
+        assert!(error.to_string().contains("input `x` is "), "{name}: {error}");
+    }
 }

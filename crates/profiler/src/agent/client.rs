@@ -15,6 +15,7 @@ use thiserror::Error;
 use super::protocol::{CHUNK, FailureKind, MAX_LINE, MeasureRequest, PROTOCOL, Reply, Request};
 use crate::environment::Environment;
 use crate::identity::Host;
+use crate::inputs::GivenInput;
 use crate::local::Startup;
 use crate::measure::{Visit, rounds, summarise};
 use crate::profile::{Measured, Task};
@@ -143,8 +144,8 @@ struct Job<'a> {
     task: &'a Task<'a>,
     /// SHA-256 of each model.
     names: Vec<String>,
-    /// The circumstances and the startups of the first session.
-    opened: Option<(Environment, Vec<Startup>)>,
+    /// The circumstances, the startups and the inputs of the first session.
+    opened: Option<(Environment, Vec<Startup>, Vec<Vec<GivenInput>>)>,
     rounds: Vec<Vec<Visit>>,
     /// The nodes of the first models of `task.nodes_of`.
     nodes: Vec<Vec<NodeTime>>,
@@ -159,7 +160,7 @@ impl Job<'_> {
         link.send(&Request::Measure(Box::new(MeasureRequest {
             platform: self.platform.clone(),
             models: self.names.clone(),
-            input: self.task.input,
+            shapes: self.task.shapes.clone(),
             seed: self.task.seed.0,
             nodes_of: self.task.nodes_of.to_vec(),
             first_round: self.rounds.len(),
@@ -167,14 +168,16 @@ impl Job<'_> {
         })))?;
         loop {
             match link.receive()? {
-                Reply::Opened { environment, startups_us } if startups_us.len() == self.task.models.len() => {
+                Reply::Opened { environment, startups_us, inputs }
+                    if startups_us.len() == self.task.models.len() && inputs.len() == startups_us.len() =>
+                {
                     let duration = |us: f64| Duration::try_from_secs_f64(us / 1e6).unwrap_or_default();
                     let startup = |[load, first_run]: [f64; 2]| Startup {
                         load: duration(load),
                         first_run: duration(first_run),
                     };
                     let startups = startups_us.into_iter().map(startup).collect();
-                    self.opened.get_or_insert((*environment, startups));
+                    self.opened.get_or_insert((*environment, startups, inputs));
                 }
                 Reply::Progress { done, total } => progress(done, total),
                 Reply::Round { round, visits } if self.fits(round, &visits) => {
@@ -245,9 +248,9 @@ impl Job<'_> {
     }
 
     fn finish(self, load_after: Option<f64>) -> Measured {
-        let (mut environment, startups) = self.opened.expect("`attempt` ends only after it was told");
+        let (mut environment, startups, inputs) = self.opened.expect("`attempt` ends only after it was told");
         environment.load_after = load_after;
-        Measured { environment, startups, measurements: summarise(&self.rounds), nodes: self.nodes }
+        Measured { environment, startups, inputs, measurements: summarise(&self.rounds), nodes: self.nodes }
     }
 }
 

@@ -11,6 +11,7 @@ use elastic_space::Platform;
 
 use crate::environment::Environment;
 use crate::identity::Host;
+use crate::inputs::{GivenInput, Shapes};
 use crate::measure::Visit;
 
 /// The name and version of the protocol; client and agent must have the same.
@@ -63,8 +64,8 @@ pub struct MeasureRequest {
     pub platform: Platform,
     /// SHA-256 of each model; the first is the reference.
     pub models: Vec<String>,
-    /// Channels, height and width of one input.
-    pub input: [usize; 3],
+    /// Sizes of inputs, by their names, that the models leave open.
+    pub shapes: Shapes,
     /// The seed of inputs and order.
     pub seed: u64,
     /// The models, by their place in `models`, whose nodes are timed one by one after the rounds.
@@ -112,6 +113,8 @@ pub enum Reply {
         environment: Box<Environment>,
         /// Of each model: microseconds to load it, and of its first run.
         startups_us: Vec<[f64; 2]>,
+        /// The inputs of each model's runs.
+        inputs: Vec<Vec<GivenInput>>,
     },
     /// How far the measurement is.
     Progress {

@@ -13,6 +13,7 @@ use thiserror::Error;
 use super::protocol::{FailureKind, MAX_LINE, MAX_MODELS, MeasureRequest, PROTOCOL, Reply, Request};
 use super::store::{Store, StoreError};
 use crate::identity::Host;
+use crate::local::OpenDeviceError;
 use crate::measure::{measure_round, microseconds, rounds};
 use crate::profile::{NotMeasured, Task, check_here, nodes_here, open_here};
 
@@ -230,22 +231,23 @@ fn check(platform: &Platform) -> Result<Reply, Failure> {
 
 /// The measurement, on a thread of its own.
 fn measure(request: &MeasureRequest, models: &[Vec<u8>], say: &dyn Fn(Reply)) -> Result<(), NotMeasured> {
-    let MeasureRequest { platform, input, first_round, nodes_of, .. } = request;
+    let MeasureRequest { platform, shapes, first_round, nodes_of, .. } = request;
     let seed = Seed(request.seed);
     let models: Vec<&[u8]> = models.iter().map(Vec::as_slice).collect();
-    let task = Task { models: &models, input: *input, seed, nodes_of };
+    let task = Task { models: &models, shapes, seed, nodes_of };
     let (mut environment, mut device) = open_here(platform, &task)?;
     let startup =
         |startup: &crate::local::Startup| [microseconds(startup.load), microseconds(startup.first_run)];
     let startups_us = device.startups().iter().map(startup).collect();
-    say(Reply::Opened { environment: Box::new(environment.clone()), startups_us });
+    let inputs = device.inputs().to_vec();
+    say(Reply::Opened { environment: Box::new(environment.clone()), startups_us, inputs: inputs.clone() });
     for round in *first_round..rounds(&platform.measure) {
         let mut progress = |done, total| say(Reply::Progress { done, total });
         let visits = measure_round(&mut device, models.len(), &platform.measure, seed, round, &mut progress)?;
         say(Reply::Round { round, visits });
     }
     for &model in nodes_of {
-        say(Reply::Nodes { model, nodes: nodes_here(platform, &task, model)? });
+        say(Reply::Nodes { model, nodes: nodes_here(platform, &task, model, &inputs[model])? });
     }
     environment.finish();
     say(Reply::Done { load_after: environment.load_after });
@@ -261,6 +263,9 @@ fn failed(error: &NotMeasured) -> Failure {
     let kind = match error {
         NotMeasured::Identity(_) => FailureKind::Identity,
         NotMeasured::Runtime(_) => FailureKind::Runtime,
+        NotMeasured::Open(OpenDeviceError::Inputs { .. } | OpenDeviceError::UnknownInput { .. }) => {
+            FailureKind::Request
+        }
         NotMeasured::Open(_) => FailureKind::Model,
         NotMeasured::Measure(_) | NotMeasured::Nodes(_) => FailureKind::Run,
         NotMeasured::OtherProvider { .. } => FailureKind::Provider,

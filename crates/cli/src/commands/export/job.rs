@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use elastic_data::Images;
 use elastic_exporter::build;
 use elastic_exporter::search::{Evaluator, Outcome, Point, Settings, search};
-use elastic_profiler::{Measurement, ProfileFile, Task};
+use elastic_profiler::{Measurement, ProfileFile, Shapes, Task};
 use elastic_space::budget::Quantity;
 use elastic_space::{Budget, Seed, Subnet, file};
 
@@ -22,6 +22,9 @@ use crate::table::percent;
 
 /// Candidates of a search that are measured on the platform before it gives up.
 const MEASURED_CANDIDATES: usize = 8;
+
+/// Our own graphs leave no sizes open where they are measured.
+static NO_SHAPES: Shapes = Shapes::new();
 
 /// A machine that is this much slower than when it was profiled is told of.
 const SLOWER: f64 = 1.1;
@@ -170,7 +173,7 @@ impl Job<'_> {
     fn bench<'a>(&'a self, profile: &'a ProfileFile) -> anyhow::Result<Bench<'a>> {
         let reference = self.build(&profile.reference, Writing::portable(Some(profile.platform.batch)))?;
         let model = &self.run.model;
-        let task = Task { models: &[], input: model.space.input(), seed: model.seed(), nodes_of: &[] };
+        let task = Task { models: &[], shapes: &NO_SHAPES, seed: model.seed(), nodes_of: &[] };
         Ok(Bench { profile, reference, task, reporter: self.reporter, refused: BTreeMap::new() })
     }
 

@@ -1,6 +1,8 @@
 //! `elastic profile`
 
-use std::collections::BTreeMap;
+mod models;
+mod operators;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
@@ -21,11 +23,20 @@ use crate::table::{self, Format};
 /// The platform file describes the device and how it is reached. If the device is another one, or cannot be reached,
 /// nothing is measured (exit code 4). Subnets and a fixed reference, the largest, are measured interleaved in one process, in a
 /// new random order every round, and every sample is kept. Written: profiles/PLATFORM.json.
+///
+/// With --model, ONNX files are measured instead, from wherever they are, and compared with the first of them.
 #[derive(Debug, Args)]
 pub(crate) struct Profile {
     /// Platform file: looked for here, then in platforms/.
     #[arg(long)]
     platform: String,
+    /// ONNX file to measure instead of subnets; several are interleaved and compared with the first.
+    #[arg(long = "model", value_name = "FILE", conflicts_with_all = ["run", "subnets"])]
+    models: Vec<PathBuf>,
+    /// Sizes of an input that a --model leaves open, as NAME=1x3x224x224 [default for an open first size: the platform's
+    /// batch].
+    #[arg(long = "input", value_name = "NAME=SIZES", requires = "models", value_parser = models::parse_input)]
+    inputs: Vec<(String, Vec<usize>)>,
     /// Folder of a finished run [default: the newest in runs/].
     #[arg(long)]
     run: Option<PathBuf>,
@@ -35,10 +46,11 @@ pub(crate) struct Profile {
     /// Seed of the subnets and of the order of measuring [default: the run's].
     #[arg(long)]
     seed: Option<u64>,
-    /// Also print where the time of the largest and of the smallest subnet goes, operator by operator.
+    /// Also print where the time of the largest and of the smallest subnet goes, operator by operator; with --model, of
+    /// each model.
     #[arg(long)]
     operators: bool,
-    /// File to write [default: profiles/PLATFORM.json].
+    /// File to write [default: profiles/PLATFORM.json; with --model, none].
     #[arg(long)]
     out: Option<PathBuf>,
 }
@@ -48,6 +60,9 @@ impl Profile {
         let NamedPlatform { name, platform } = platforms::read(&self.platform)?;
         // Before anything is built: the wrong device is told at once.
         check_device(&platform)?;
+        if !self.models.is_empty() {
+            return self.measure_models(&name, &platform, reporter, format);
+        }
         let mut run = Run::open(self.run.as_deref())?;
         if run.model.space.needs_calibration() {
             run = run.with_images(reporter)?.0;
@@ -129,34 +144,12 @@ fn warn(profile: &ProfileFile, reporter: &Reporter) {
     }
 }
 
-/// The time of each operator in one run; of all nodes that run it together.
 fn print_operators(profile: &ProfileFile) {
     for SubnetNodes { subnet, nodes } in &profile.nodes {
-        let mut operators: BTreeMap<&str, (usize, f64)> = BTreeMap::new();
-        for node in nodes {
-            let (count, us) = operators.entry(&node.operator).or_default();
-            (*count, *us) = (*count + 1, *us + node.median_us);
-        }
-        let total: f64 = operators.values().map(|(_, us)| us).sum();
-        let mut operators: Vec<_> = operators.into_iter().collect();
-        operators.sort_by(|(_, (_, a)), (_, (_, b))| b.total_cmp(a));
-        let row = |(operator, (count, us)): (&str, (usize, f64))| {
-            vec![
-                operator.to_owned(),
-                count.to_string(),
-                format!("{us:.0}"),
-                format!("{:.1} %", 100.0 * us / total),
-            ]
-        };
-        println!("{subnet}: {} nodes on {}", nodes.len(), profile.environment.provider);
-        table::print(
-            &["operator", "nodes", "us", "share"],
-            &operators.into_iter().map(row).collect::<Vec<_>>(),
-        );
-        println!("Timed in runs of their own, which are slower; whole microseconds.\n");
+        operators::print(&subnet.to_string(), nodes, &profile.environment);
     }
     if profile.nodes.is_empty() {
-        println!("This runtime does not time operators.\n");
+        println!("{}\n", operators::NONE);
     }
 }
 

@@ -1,0 +1,145 @@
+//! `elastic profile --model`: ONNX files from anywhere.
+
+mod common;
+
+use common::{Bench, require_library};
+use elastic_exporter::onnx::{
+    GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorShapeProto, TypeProto, ValueInfoProto,
+    tensor_shape_proto::{Dimension, dimension},
+    type_proto,
+};
+use prost::Message;
+
+const FLOAT: i32 = 1;
+const BOOL: i32 = 9;
+
+fn value(name: &str, elem_type: i32, sizes: &[Option<i64>]) -> ValueInfoProto {
+    let dim = |size: &Option<i64>| Dimension {
+        value: Some(size.map_or(dimension::Value::DimParam("any".into()), dimension::Value::DimValue)),
+    };
+    let shape = TensorShapeProto { dim: sizes.iter().map(dim).collect() };
+    let tensor = type_proto::Tensor { elem_type: Some(elem_type), shape: Some(shape) };
+    let r#type = TypeProto { value: Some(type_proto::Value::TensorType(tensor)) };
+    ValueInfoProto { name: Some(name.into()), r#type: Some(r#type) }
+}
+
+fn node(op_type: &str, input: &str, output: &str) -> NodeProto {
+    NodeProto {
+        op_type: Some(op_type.into()),
+        name: Some(output.into()),
+        input: vec![input.into()],
+        output: vec![output.into()],
+        ..Default::default()
+    }
+}
+
+/// `tanh` of an image so many times over, and `not` of a mask; all sizes but the channels are open.
+fn model(times: usize) -> Vec<u8> {
+    let mut nodes = vec![node("Not", "mask", "unmasked")];
+    for index in 1..=times {
+        nodes.push(node("Tanh", &format!("x{}", index - 1), &format!("x{index}")));
+    }
+    let image = [None, Some(3), None, None];
+    let graph = GraphProto {
+        name: Some("any".into()),
+        node: nodes,
+        input: vec![value("x0", FLOAT, &image), value("mask", BOOL, &[None, Some(4)])],
+        output: vec![value(&format!("x{times}"), FLOAT, &image), value("unmasked", BOOL, &[None, Some(4)])],
+        ..Default::default()
+    };
+    ModelProto {
+        ir_version: Some(8),
+        opset_import: vec![OperatorSetIdProto { domain: Some(String::new()), version: Some(17) }],
+        graph: Some(graph),
+        ..Default::default()
+    }
+    .encode_to_vec()
+}
+
+fn bench() -> Bench {
+    require_library();
+    let bench = Bench::fresh();
+    bench.write("short.onnx", model(1));
+    bench.write("long.onnx", model(8));
+    bench
+}
+
+const BOTH: &str = "profile --platform host-1t --model short.onnx --model long.onnx --input x0=2x3x20x30";
+
+#[test]
+fn models_from_anywhere_are_compared() {
+    let bench = bench();
+    let measured = bench.succeed_json(BOTH);
+    assert_eq!(measured["schema"], "elastic.measured-models/v1");
+    let models = measured["models"].as_array().expect("a list");
+    for (model, (file, tanhs)) in models.iter().zip([("short.onnx", 1), ("long.onnx", 8)]) {
+        assert_eq!(model["file"], file);
+        // The first size of the mask is open, and nobody has said it: the platform's batch.
+        let inputs: Vec<String> =
+            model["inputs"].as_array().expect("a list").iter().map(ToString::to_string).collect();
+        assert_eq!(
+            inputs,
+            [
+                r#"{"element":"float32","name":"x0","shape":[2,3,20,30]}"#,
+                r#"{"element":"bool","name":"mask","shape":[1,4]}"#
+            ]
+        );
+        let nodes = model["nodes"].as_array().expect("a list");
+        assert_eq!(nodes.iter().filter(|node| node["operator"] == "Tanh").count(), tanhs, "{file}");
+        assert!(nodes.iter().all(|node| node["provider"] == "CPUExecutionProvider"), "{file}: {nodes:?}");
+    }
+    assert!(models[1]["latency"]["ratio_to_reference"].as_f64() > Some(1.0), "{measured}");
+
+    let table = bench.succeed(&format!("{BOTH} --operators --out measured/both.json"));
+    for part in [
+        "ratio to the first",
+        "short.onnx: nodes: 2 on CPUExecutionProvider (asked: CPUExecutionProvider)",
+        "long.onnx: nodes: 9 on CPUExecutionProvider",
+        "Tanh",
+        "long.onnx: inputs x0 float32 2x3x20x30, mask bool 1x4",
+        "written: measured/both.json",
+    ] {
+        assert!(table.contains(part), "`{part}` is not in {table}");
+    }
+    let written: serde_json::Value =
+        serde_json::from_slice(&bench.read("measured/both.json")).expect("the file is JSON");
+    assert_eq!(written["models"].as_array().map(Vec::len), Some(2));
+    // tract times no nodes.
+    let table = bench.succeed(&format!("{} --operators", BOTH.replace("host-1t", "host-tract")));
+    assert!(table.contains("This runtime does not time operators."), "{table}");
+}
+
+#[test]
+fn models_that_cannot_be_measured() {
+    let bench = bench();
+    bench.write("text.onnx", "no model");
+    let profile = |rest: &str| format!("profile --platform host-1t --model {rest}");
+    for (arguments, code, part) in [
+        (profile("none.onnx"), 1, "read none.onnx: "),
+        (
+            profile("short.onnx"),
+            1,
+            "input `x0` is [?, 3, ?, ?]: say its sizes, for instance with --input x0=",
+        ),
+        (profile("short.onnx --input x0=1x4x8x8"), 1, "input `x0` is [?, 3, ?, ?], --input says 1x4x8x8"),
+        (
+            profile("short.onnx --input x0=1x3x8x8 --input y=2"),
+            1,
+            "no model has an input `y`, they have mask, x0",
+        ),
+        (profile("short.onnx --input x0=0"), 2, "is not NAME=SIZES"),
+        (profile("short.onnx --input x0"), 2, "is not NAME=SIZES"),
+        (profile("short.onnx --subnets 3"), 2, "cannot be used with"),
+        ("profile --platform host-1t --input x0=1".into(), 2, "--model"),
+        (
+            profile("short.onnx --model text.onnx --input x0=1x3x8x8"),
+            1,
+            "measure short.onnx (candidate 0), text.onnx (candidate 1): candidate 1: load the model in ONNX Runtime",
+        ),
+        ("profile --platform jetson --model none.onnx".into(), 4, "this machine is not the device"),
+    ] {
+        let output = bench.elastic(&arguments);
+        assert_eq!(output.code, Some(code), "{arguments}: {}", output.stderr);
+        assert!(output.stderr.contains(part), "{arguments}: `{part}` is not in {}", output.stderr);
+    }
+}
