@@ -37,6 +37,8 @@ pub(crate) enum Exit {
     Provider = 7,
     /// A model does not compute what its supernet computes.
     Mismatch = 8,
+    /// A model is slower than its base.
+    Slower = 9,
     /// Stopped by Ctrl-C, with a checkpoint.
     Interrupted = 130,
 }
@@ -101,6 +103,11 @@ pub(crate) struct BudgetMissed {
     pub(crate) note: String,
 }
 
+/// Arguments that do not go together.
+#[derive(Debug, Error)]
+#[error("{0}")]
+pub(crate) struct WrongUsage(pub(crate) String);
+
 /// The subnet that a user names is over a budget.
 #[derive(Debug, Error)]
 #[error(
@@ -139,6 +146,9 @@ fn exit_of(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
     }
     if let Some(missed) = cause.downcast_ref::<BudgetMissed>() {
         return Some(if missed.unstable { Exit::Unstable } else { Exit::OverBudget });
+    }
+    if cause.is::<WrongUsage>() {
+        return Some(Exit::Usage);
     }
     if cause.is::<VerificationFailed>() {
         return Some(Exit::Mismatch);
@@ -199,6 +209,7 @@ mod tests {
             Exit::OverBudget,
             Exit::Provider,
             Exit::Mismatch,
+            Exit::Slower,
             Exit::Interrupted,
         ];
         let meaning = |exit| match exit {
@@ -211,6 +222,7 @@ mod tests {
             Exit::OverBudget => "every candidate",
             Exit::Provider => "a part of a model",
             Exit::Mismatch => "a model failed",
+            Exit::Slower => "a model is slower",
             Exit::Interrupted => "stopped by Ctrl-C",
         };
         all.into_iter().map(|exit| (exit as u8, meaning(exit))).collect()

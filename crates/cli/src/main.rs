@@ -20,7 +20,7 @@ use clap::Parser;
 use commands::Command;
 use exit::Exit;
 use progress::Reporter;
-use table::Format;
+use table::Output;
 
 /// The heading of what every command takes.
 const GLOBAL: &str = "Global options";
@@ -37,7 +37,7 @@ const GLOBAL: &str = "Global options";
 /// another one, cannot be reached or lacks its runtime library, 5 the device is slower than when it
 /// was profiled, so a measurement decides nothing, 6 every candidate was over the budget when it was
 /// measured, 7 a part of a model ran on another execution provider, 8 a model failed its
-/// verification, 130 stopped by Ctrl-C, with a checkpoint.
+/// verification, 9 a model is slower than its base, 130 stopped by Ctrl-C, with a checkpoint.
 #[derive(Debug, Parser)]
 #[command(name = "elastic", version, max_term_width = 100, verbatim_doc_comment)]
 struct Arguments {
@@ -47,9 +47,9 @@ struct Arguments {
     /// Print more about what is done.
     #[arg(long, short, global = true, help_heading = GLOBAL)]
     verbose: bool,
-    /// How results are printed: `table` for people, `json` for programs.
-    #[arg(long, global = true, value_enum, default_value_t = Format::Table, hide_possible_values = true, help_heading = GLOBAL)]
-    format: Format,
+    /// How results are printed: `table` for people, `json` for programs; measured models also as `github-benchmark`.
+    #[arg(long, global = true, value_enum, default_value_t = Output::Table, hide_possible_values = true, help_heading = GLOBAL)]
+    format: Output,
     #[command(subcommand)]
     command: Command,
 }
@@ -63,7 +63,7 @@ fn main() -> ExitCode {
     };
     let reporter = Reporter::new(arguments.quiet, arguments.verbose);
     // Standard output of an agent belongs to its client.
-    let json = arguments.format == Format::Json && !matches!(arguments.command, Command::Agent(_));
+    let json = arguments.format == Output::Json && !matches!(arguments.command, Command::Agent(_));
     match arguments.command.run(&reporter, arguments.format) {
         Ok(exit) => exit.code(),
         Err(error) => {

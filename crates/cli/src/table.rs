@@ -4,6 +4,8 @@ use clap::ValueEnum;
 use prettytable::{Cell, Row, Table, format};
 use serde::Serialize;
 
+use crate::exit::WrongUsage;
+
 /// How a result is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
@@ -11,6 +13,45 @@ pub(crate) enum Format {
     Table,
     /// One JSON value.
     Json,
+}
+
+/// How the command line asks for results.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// A table for people.
+    Table,
+    /// One JSON value.
+    Json,
+    /// What github-action-benchmark reads.
+    GithubBenchmark,
+}
+
+impl Output {
+    /// The format of a command that knows only the first two.
+    pub(crate) fn format(self) -> anyhow::Result<Format> {
+        match self {
+            Self::Table => Ok(Format::Table),
+            Self::Json => Ok(Format::Json),
+            Self::GithubBenchmark => {
+                let problem =
+                    "only `elastic profile --model` and `elastic profile compare` print github-benchmark";
+                Err(WrongUsage(problem.to_owned()).into())
+            }
+        }
+    }
+}
+
+/// One result as github-action-benchmark reads it (`customSmallerIsBetter`).
+#[derive(Debug, Serialize)]
+pub(crate) struct Benchmark {
+    pub(crate) name: String,
+    pub(crate) unit: &'static str,
+    pub(crate) value: f64,
+    /// The value's uncertainty.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) range: Option<String>,
+    /// What else there is to say.
+    pub(crate) extra: String,
 }
 
 /// Prints rows under titles.

@@ -143,3 +143,91 @@ fn models_that_cannot_be_measured() {
         assert!(output.stderr.contains(part), "{arguments}: `{part}` is not in {}", output.stderr);
     }
 }
+
+/// A measurement of `file` under another name, so many times slower in every sample.
+fn measured(bench: &Bench, name: &str, slower: f64) {
+    bench.succeed("profile --platform host-tract --model short.onnx --input x0=1x3x8x8 --out base.json");
+    let mut file: serde_json::Value = serde_json::from_slice(&bench.read("base.json")).expect("JSON");
+    let latency = &mut file["models"][0]["latency"];
+    latency["contended"] = false.into();
+    for us in ["raw_p50_us", "p50_us"] {
+        latency[us] = (latency[us].as_f64().expect("a time") * slower).into();
+    }
+    for round in latency["samples_us"].as_array_mut().expect("rounds") {
+        for us in round.as_array_mut().expect("samples") {
+            *us = (us.as_f64().expect("a time") * slower).into();
+        }
+    }
+    bench.write(name, file.to_string());
+}
+
+#[test]
+fn a_slower_head_fails_the_gate() {
+    let bench = bench();
+    bench.edit("platforms/host-tract.yaml", "min-samples: 16", "min-samples: 160");
+    measured(&bench, "head.json", 4.0);
+    measured(&bench, "base.json", 1.0);
+    let output = bench.elastic("profile compare base.json head.json --format json");
+    assert_eq!(output.code, Some(9), "{}", output.stderr);
+    let compared: serde_json::Value = serde_json::from_str(&output.stdout).expect("JSON");
+    assert_eq!(compared[0]["verdict"], "slower", "{compared}");
+    assert!(output.stderr.contains("short.onnx takes "), "{}", output.stderr);
+    assert!(output.stderr.contains("times as long as its base, more than 1.050"), "{}", output.stderr);
+    // The other way round, and under a threshold that the head holds.
+    assert!(bench.succeed("profile compare head.json base.json").contains("faster"));
+    bench.succeed("profile compare base.json head.json --threshold-percent 900");
+
+    let benchmarks = bench.elastic("profile compare base.json head.json --format github-benchmark").stdout;
+    let benchmarks: serde_json::Value = serde_json::from_str(&benchmarks).expect("JSON");
+    assert_eq!(
+        (&benchmarks[0]["name"], &benchmarks[0]["unit"]),
+        (&"host-tract: short.onnx".into(), &"us".into())
+    );
+    assert!(benchmarks[0]["value"].as_f64() > Some(0.0), "{benchmarks}");
+
+    // What other work has disturbed decides nothing.
+    let contended = String::from_utf8(bench.read("head.json")).expect("text");
+    bench.write("head.json", contended.replace(r#""contended":false"#, r#""contended":true"#));
+    let output = bench.elastic("profile compare base.json head.json");
+    assert_eq!(output.code, Some(5), "{}", output.stderr);
+    assert!(output.stderr.contains("this decides nothing: measure again"), "{}", output.stderr);
+}
+
+#[test]
+fn models_are_compared_interleaved() {
+    let bench = bench();
+    bench.edit("platforms/host-1t.yaml", "min-samples: 16", "min-samples: 160");
+    let sizes = "--platform host-1t --input x0=1x3x64x64";
+    let output = bench.elastic(&format!("profile compare short.onnx long.onnx {sizes}"));
+    // Eight times the work is slower, whatever else this machine does.
+    assert!([Some(9), Some(5)].contains(&output.code), "{}", output.stderr);
+    assert!(output.stdout.contains("slower"), "{}", output.stdout);
+    bench.succeed(&format!("profile compare long.onnx short.onnx {sizes}"));
+    let measure = "profile --platform host-1t --input x0=1x3x64x64 --model short.onnx --model long.onnx";
+    let benchmarks = bench.elastic(&format!("{measure} --format github-benchmark")).stdout;
+    let benchmarks: serde_json::Value = serde_json::from_str(&benchmarks).expect("JSON");
+    assert_eq!(benchmarks.as_array().map(Vec::len), Some(2), "{benchmarks}");
+}
+
+#[test]
+fn comparisons_that_cannot_be_made() {
+    let bench = bench();
+    bench.write("other.json", r#"{"schema": "elastic.export/v1"}"#);
+    for (arguments, code, part) in [
+        ("profile compare none.json other.json", 1, "read none.json: "),
+        (
+            "profile compare other.json other.json",
+            1,
+            "read other.json: schema is `elastic.export/v1`, compared are",
+        ),
+        ("profile compare short.onnx long.onnx", 2, "name it with --platform"),
+        ("profile compare short.onnx other.json", 2, "compare two ONNX files, or two files of measurements"),
+        ("profile compare a.json b.json --threshold-percent=-1", 2, "--threshold-percent"),
+        ("profile --platform host-1t compare a.json b.json", 2, "cannot be used"),
+        ("doctor --format github-benchmark", 2, "only `elastic profile --model` and"),
+    ] {
+        let output = bench.elastic(arguments);
+        assert_eq!(output.code, Some(code), "{arguments}: {}", output.stderr);
+        assert!(output.stderr.contains(part), "{arguments}: `{part}` is not in {}", output.stderr);
+    }
+}

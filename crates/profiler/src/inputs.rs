@@ -178,7 +178,9 @@ mod tests {
     #[test]
     fn sizes_come_from_the_graph_the_user_and_the_batch() {
         let open = None;
-        let rows: [(Option<Vec<Option<usize>>>, Option<&[usize]>, Result<&[usize], &str>); 9] = [
+        type Sizes = Option<Vec<Option<usize>>>;
+        type Row<'a> = (Sizes, Option<&'a [usize]>, Result<&'a [usize], &'a str>);
+        let rows: [Row<'_>; 9] = [
             (Some(vec![Some(1), Some(3)]), None, Ok(&[1, 3])),
             (Some(vec![open, Some(3)]), None, Ok(&[8, 3])),
             (Some(vec![open, Some(3)]), Some(&[2, 3]), Ok(&[2, 3])),

@@ -5,6 +5,7 @@
 //! [`LatencyModel`] and return a [`ProfileFile`]. The device is this machine, or one that an [`agent`] serves.
 
 pub mod agent;
+pub mod compare;
 pub mod environment;
 pub mod identity;
 pub mod inputs;

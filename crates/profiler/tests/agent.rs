@@ -115,8 +115,12 @@ fn models_go_up_once_and_rounds_come_back() {
         let mut rounds = Vec::new();
         loop {
             match bench.reply() {
-                Reply::Opened { environment, startups_us } => {
+                Reply::Opened { environment, startups_us, inputs } => {
                     assert_eq!((&environment.provider[..], startups_us.len()), ("tract", 2));
+                    assert_eq!(
+                        inputs.iter().map(|inputs| &inputs[0].shape).collect::<Vec<_>>(),
+                        [&[1, 1, 8, 8]; 2]
+                    );
                 }
                 Reply::Round { round, visits } => {
                     assert_eq!(round, first_round + rounds.len());

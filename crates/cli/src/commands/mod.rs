@@ -17,7 +17,7 @@ use clap::Subcommand;
 
 use crate::exit::Exit;
 use crate::progress::Reporter;
-use crate::table::Format;
+use crate::table::Output;
 
 /// What to do; the help of each is that of its type.
 #[derive(Debug, Subcommand)]
@@ -41,17 +41,18 @@ pub(crate) enum Command {
 
 impl Command {
     /// Runs the command; it is [`Exit::Ok`] unless it was stopped.
-    pub(crate) fn run(self, reporter: &Reporter, format: Format) -> anyhow::Result<Exit> {
+    pub(crate) fn run(self, reporter: &Reporter, output: Output) -> anyhow::Result<Exit> {
+        let format = || output.format();
         match self {
-            Self::Train(command) => return command.run(reporter, format),
-            Self::Report(command) => command.run(format)?,
-            Self::Inspect(command) => command.run(format)?,
-            Self::Profile(command) => command.run(reporter, format)?,
-            Self::Export(command) => command.run(reporter, format)?,
-            Self::Verify(command) => command.run(reporter, format)?,
-            Self::Platform(command) => command.run(format)?,
+            Self::Train(command) => return command.run(reporter, format()?),
+            Self::Report(command) => command.run(format()?)?,
+            Self::Inspect(command) => command.run(format()?)?,
+            Self::Profile(command) => return command.run(reporter, output),
+            Self::Export(command) => command.run(reporter, format()?)?,
+            Self::Verify(command) => command.run(reporter, format()?)?,
+            Self::Platform(command) => command.run(format()?)?,
             Self::Agent(command) => return command.run(),
-            Self::Doctor(command) => command.run(format)?,
+            Self::Doctor(command) => command.run(format()?)?,
             Self::Runtime(command) => command.run(reporter)?,
             Self::Data(command) => command.run(reporter)?,
             Self::Schema(command) => command.run()?,

@@ -1,22 +1,24 @@
 //! `elastic profile`
 
+mod compare;
 mod models;
 mod operators;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::bail;
-use clap::Args;
+use anyhow::{Context, bail};
+use clap::{Args, Subcommand};
 use elastic_exporter::{Batch, Form, GraphOptions, build};
 use elastic_profiler::{Candidate, ProfileFile, ProfileRequest, SubnetNodes, check_device, profile};
 use elastic_space::budget::Quantity;
 use elastic_space::random::Purpose;
 use elastic_space::{Seed, Subnet, file};
 
+use crate::exit::Exit;
 use crate::platforms::{self, NamedPlatform, PROFILES};
 use crate::progress::Reporter;
 use crate::runs::Run;
-use crate::table::{self, Format};
+use crate::table::{self, Format, Output};
 
 /// Measure subnets on a device and fit its latency model.
 ///
@@ -26,10 +28,13 @@ use crate::table::{self, Format};
 ///
 /// With --model, ONNX files are measured instead, from wherever they are, and compared with the first of them.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct Profile {
+    #[command(subcommand)]
+    action: Option<Action>,
     /// Platform file: looked for here, then in platforms/.
-    #[arg(long)]
-    platform: String,
+    #[arg(long, required = true)]
+    platform: Option<String>,
     /// ONNX file to measure instead of subnets; several are interleaved and compared with the first.
     #[arg(long = "model", value_name = "FILE", conflicts_with_all = ["run", "subnets"])]
     models: Vec<PathBuf>,
@@ -55,14 +60,34 @@ pub(crate) struct Profile {
     out: Option<PathBuf>,
 }
 
+#[derive(Debug, Subcommand)]
+enum Action {
+    Compare(compare::Compare),
+}
+
 impl Profile {
-    pub(crate) fn run(self, reporter: &Reporter, format: Format) -> anyhow::Result<()> {
-        let NamedPlatform { name, platform } = platforms::read(&self.platform)?;
-        // Before anything is built: the wrong device is told at once.
-        check_device(&platform)?;
-        if !self.models.is_empty() {
-            return self.measure_models(&name, &platform, reporter, format);
+    pub(crate) fn run(mut self, reporter: &Reporter, output: Output) -> anyhow::Result<Exit> {
+        if let Some(Action::Compare(command)) = self.action.take() {
+            return command.run(reporter, output);
         }
+        let named = platforms::read(&self.platform.take().context("clap asks for --platform")?)?;
+        // Before anything is built: the wrong device is told at once.
+        check_device(&named.platform)?;
+        if self.models.is_empty() {
+            self.profile_subnets(&named, reporter, output.format()?)?;
+        } else {
+            self.measure_models(&named, reporter, output)?;
+        }
+        Ok(Exit::Ok)
+    }
+
+    fn profile_subnets(
+        self,
+        named: &NamedPlatform,
+        reporter: &Reporter,
+        format: Format,
+    ) -> anyhow::Result<()> {
+        let NamedPlatform { name, platform } = named;
         let mut run = Run::open(self.run.as_deref())?;
         if run.model.space.needs_calibration() {
             run = run.with_images(reporter)?.0;
@@ -82,8 +107,8 @@ impl Profile {
             platform.runtime.label()
         ));
         let request = ProfileRequest {
-            name: &name,
-            platform: &platform,
+            name,
+            platform,
             checkpoint: &run.loaded.sha256,
             space: &run.model.space,
             candidates: &candidates,

@@ -1,13 +1,16 @@
 //! `elastic profile --model`: ONNX files that need not be subnets.
 
+use std::path::PathBuf;
+
 use anyhow::Context;
 use elastic_profiler::{MeasuredModel, ModelFile, ModelsFile, Shapes};
 use elastic_space::budget::Quantity;
-use elastic_space::{Platform, Seed, file};
+use elastic_space::{Seed, file};
 
 use super::{Profile, operators};
+use crate::platforms::NamedPlatform;
 use crate::progress::Reporter;
-use crate::table::{self, Format};
+use crate::table::{self, Benchmark, Output};
 
 /// Reads `NAME=1x3x224x224`.
 pub(super) fn parse_input(text: &str) -> Result<(String, Vec<usize>), String> {
@@ -18,49 +21,64 @@ pub(super) fn parse_input(text: &str) -> Result<(String, Vec<usize>), String> {
     Ok((name.to_owned(), sizes.collect::<Option<_>>().ok_or_else(wrong)?))
 }
 
+/// Reads ONNX files.
+pub(super) fn read(paths: &[PathBuf]) -> anyhow::Result<Vec<ModelFile>> {
+    let read = |path: &PathBuf| {
+        let content = std::fs::read(path).with_context(|| format!("read {}", path.display()))?;
+        Ok(ModelFile { file: path.display().to_string(), content })
+    };
+    paths.iter().map(read).collect()
+}
+
+/// Measures files, the first of which is the reference.
+pub(super) fn measure(
+    NamedPlatform { name, platform }: &NamedPlatform,
+    files: &[ModelFile],
+    shapes: &Shapes,
+    seed: Seed,
+    reporter: &Reporter,
+) -> anyhow::Result<ModelsFile> {
+    let names: Vec<&str> = files.iter().map(|file| &file.file[..]).collect();
+    reporter.say(&format!("measuring {} on {name} ({})", names.join(", "), platform.runtime.label()));
+    let mut task = reporter.task("profile", 0);
+    let mut progress = |done, total| task.at(done as u64, total as u64, "");
+    let measured = ModelsFile::measure(name, platform, files, shapes, seed, &mut progress);
+    let measured = measured.with_context(|| {
+        let numbered = names.iter().enumerate().map(|(index, name)| format!("{name} (candidate {index})"));
+        format!("measure {}", numbered.collect::<Vec<_>>().join(", "))
+    })?;
+    for model in measured.models.iter().filter(|model| model.latency.contended) {
+        reporter.warn(&format!(
+            "{} was measured while other work used the processor: stop it and measure again",
+            model.file
+        ));
+    }
+    Ok(measured)
+}
+
 impl Profile {
-    /// Measures the files of `--model`, the first of which is the reference.
+    /// Measures the files of `--model`.
     pub(super) fn measure_models(
         self,
-        name: &str,
-        platform: &Platform,
+        platform: &NamedPlatform,
         reporter: &Reporter,
-        format: Format,
+        output: Output,
     ) -> anyhow::Result<()> {
-        let read = |path: &std::path::PathBuf| {
-            let content = std::fs::read(path).with_context(|| format!("read {}", path.display()))?;
-            Ok(ModelFile { file: path.display().to_string(), content })
-        };
-        let files = self.models.iter().map(read).collect::<anyhow::Result<Vec<_>>>()?;
+        let files = read(&self.models)?;
         if let Some(path) = &self.out {
             file::prepare_folder_of(path)?;
         }
         let shapes: Shapes = self.inputs.into_iter().collect();
-        let names: Vec<&str> = files.iter().map(|file| &file.file[..]).collect();
-        reporter.say(&format!("measuring {} on {name} ({})", names.join(", "), platform.runtime.label()));
-        let mut task = reporter.task("profile", 0);
-        let mut progress = |done, total| task.at(done as u64, total as u64, "");
-        let seed = Seed(self.seed.unwrap_or(0));
-        let measured = ModelsFile::measure(name, platform, &files, &shapes, seed, &mut progress)
-            .with_context(|| {
-                let numbered =
-                    names.iter().enumerate().map(|(index, name)| format!("{name} (candidate {index})"));
-                format!("measure {}", numbered.collect::<Vec<_>>().join(", "))
-            })?;
-        drop(task);
+        let measured = measure(platform, &files, &shapes, Seed(self.seed.unwrap_or(0)), reporter)?;
         if let Some(path) = &self.out {
             measured.write(path)?;
         }
-        let contended = measured.models.iter().filter(|model| model.latency.contended);
-        for model in contended {
-            reporter.warn(&format!(
-                "{} was measured while other work used the processor: stop it and measure again",
-                model.file
-            ));
-        }
-        match format {
-            Format::Json => table::print_json(&measured),
-            Format::Table => {
+        match output {
+            Output::Json => table::print_json(&measured),
+            Output::GithubBenchmark => table::print_json(
+                &measured.models.iter().map(|model| benchmark(&measured, model)).collect::<Vec<_>>(),
+            ),
+            Output::Table => {
                 if self.operators {
                     print_operators(&measured);
                 }
@@ -71,6 +89,18 @@ impl Profile {
                 Ok(())
             }
         }
+    }
+}
+
+fn benchmark(measured: &ModelsFile, model: &MeasuredModel) -> Benchmark {
+    let latency = &model.latency;
+    let range = latency.raw_p50_interval_us.map(|[low, high]| format!("{low:.1} - {high:.1}"));
+    Benchmark {
+        name: format!("{}: {}", measured.name, model.file),
+        unit: "us",
+        value: latency.raw_p50_us,
+        range,
+        extra: format!("{} on {}", measured.environment.runtime_version, measured.environment.provider),
     }
 }
 
