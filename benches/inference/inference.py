@@ -21,7 +21,8 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-THRESHOLDS = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 30)}
+sys.path.insert(0, str(HERE.parent))
+import allocator  # noqa: E402
 
 
 def start(command, environment):
@@ -50,7 +51,7 @@ def main():
     scratch, threads = tempfile.TemporaryDirectory(), str(arguments.threads)
     folder = scratch.name
     ours = [arguments.ours, arguments.run, arguments.subnet, str(arguments.images), folder]
-    entered = {"ours": start(ours, {"RAYON_NUM_THREADS": threads, **THRESHOLDS})}
+    entered = {"ours": start(ours, {"RAYON_NUM_THREADS": threads, **allocator.ELASTIC})}
     seen = {"ours": [ask(entered["ours"])]}  # It has written the images when it answers.
     runs = {
         "ONNX Runtime": [arguments.ort, HERE / "onnx_runtime.py", arguments.onnx, folder, threads],

@@ -21,30 +21,31 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-THRESHOLDS = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 30)}
+sys.path.insert(0, str(HERE.parent))
+import allocator  # noqa: E402
 ROWS = 64 * 16 * 16
 
-# Name, ours, PyTorch's where it is another.
+# Name, and what it is.
 OPERATIONS = [
-    ("depthwise 7x7, 160 channels, 8x8", ("depthwise", [64, 8, 160, 7, 1]), None),
-    ("depthwise 5x5, 96 channels, 16x16", ("depthwise", [64, 16, 96, 5, 1]), None),
-    ("depthwise 5x5, stride 2, 96 channels, 16x16", ("depthwise", [64, 16, 96, 5, 2]), None),
-    ("depthwise 3x3, 96 channels, 16x16", ("depthwise", [64, 16, 96, 3, 1]), None),
-    ("pointwise 96 to 40, 16x16", ("linear", [ROWS, 96, 40]), ("pointwise", [64, 16, 96, 40])),
-    ("3x3 96 to 96, 16x16", ("convolution", [64, 16, 96, 96, 3, 1]), None),
-    ("3x3 96 to 96, 8x8", ("convolution", [64, 8, 96, 96, 3, 1]), None),
-    ("3x3 3 to 16, stride 2, 32x32", ("convolution", [64, 32, 3, 16, 3, 2]), None),
-    ("batch norm, 96 channels, 16x16", ("batch norm", [ROWS, 96]), None),
-    ("h-swish, 96 channels, 16x16", ("hard-swish", [ROWS, 96]), None),
-    ("ReLU, 96 channels, 16x16", ("relu", [ROWS, 96]), None),
-    ("ReLU6, 96 channels, 16x16", ("relu6", [ROWS, 96]), None),
-    ("scale of channels, 96 channels, 16x16", ("scale channels", [64, 16, 96]), None),
-    ("mean of pixels, 96 channels, 16x16", ("mean of pixels", [64, 16, 96]), None),
-    ("linear 3200x192x768", ("linear", [3200, 192, 768]), None),
-    ("GELU 3200x768", ("gelu", [3200, 768]), None),
-    ("layer norm 3200x192", ("layer norm", [3200, 192]), None),
-    ("softmax 9600x50", ("softmax", [9600, 50]), None),
-    ("attention, 64 images, 50 tokens, 3 heads of 64", ("attention", [64, 50, 3, 64]), None),
+    ("depthwise 7x7, 160 channels, 8x8", ("depthwise", [64, 8, 160, 7, 1])),
+    ("depthwise 5x5, 96 channels, 16x16", ("depthwise", [64, 16, 96, 5, 1])),
+    ("depthwise 5x5, stride 2, 96 channels, 16x16", ("depthwise", [64, 16, 96, 5, 2])),
+    ("depthwise 3x3, 96 channels, 16x16", ("depthwise", [64, 16, 96, 3, 1])),
+    ("pointwise 96 to 40, 16x16", ("convolution", [64, 16, 96, 40, 1, 1])),
+    ("3x3 96 to 96, 16x16", ("convolution", [64, 16, 96, 96, 3, 1])),
+    ("3x3 96 to 96, 8x8", ("convolution", [64, 8, 96, 96, 3, 1])),
+    ("3x3 3 to 16, stride 2, 32x32", ("convolution", [64, 32, 3, 16, 3, 2])),
+    ("batch norm, 96 channels, 16x16", ("batch norm", [ROWS, 96])),
+    ("h-swish, 96 channels, 16x16", ("hard-swish", [ROWS, 96])),
+    ("ReLU, 96 channels, 16x16", ("relu", [ROWS, 96])),
+    ("ReLU6, 96 channels, 16x16", ("relu6", [ROWS, 96])),
+    ("scale of channels, 96 channels, 16x16", ("scale channels", [64, 16, 96])),
+    ("mean of pixels, 96 channels, 16x16", ("mean of pixels", [64, 16, 96])),
+    ("linear 3200x192x768", ("linear", [3200, 192, 768])),
+    ("GELU 3200x768", ("gelu", [3200, 768])),
+    ("layer norm 3200x192", ("layer norm", [3200, 192])),
+    ("softmax 9600x50", ("softmax", [9600, 50])),
+    ("attention, 64 images, 50 tokens, 3 heads of 64", ("attention", [64, 50, 3, 64])),
 ]
 
 
@@ -72,20 +73,19 @@ def main():
     arguments = parser.parse_args()
     threads = str(arguments.threads)
     torch = [arguments.python, HERE / "theirs.py", threads]
-    ours = Contestant([arguments.ours], {"RAYON_NUM_THREADS": threads, **THRESHOLDS})
-    theirs = [Contestant([*torch, layout], THRESHOLDS) for layout in ("contiguous", "channels-last")]
+    ours = Contestant([arguments.ours], {"RAYON_NUM_THREADS": threads, **allocator.ELASTIC})
+    theirs = [Contestant([*torch, layout], allocator.ELASTIC) for layout in ("contiguous", "channels-last")]
     contestants = [ours, *theirs]
     rng = random.Random(1)
     print(f"{threads} threads; medians in ms, and ours over PyTorch's by layout (channels first, channels last)")
     print("| operation | forward: ours | PyTorch | ratio | with backward: ours | PyTorch | ratio |")
     print("|---|---|---|---|---|---|---|")
-    for name, mine, other in OPERATIONS:
+    for name, operation in OPERATIONS:
         cells = []
         for backward in (False, True):
             samples = {contestant: [] for contestant in contestants}
             for number in range(arguments.rounds + 1):
                 for contestant in rng.sample(contestants, len(contestants)):
-                    operation = mine if contestant is ours else other or mine
                     milliseconds = contestant.run(operation, backward, arguments.times + 1)[1:]
                     if number > 0:
                         samples[contestant] += milliseconds

@@ -20,8 +20,8 @@ def operation(kind, sizes):
         return convolve, [images(batch, side, channels), (channels, 1, kernel, kernel)]
     if kind == "convolution":
         batch, side, inputs, outputs, kernel, stride = sizes
-        convolve = lambda x, w, b: F.conv2d(x, w, b, stride=stride, padding=kernel // 2)
-        return convolve, [images(batch, side, inputs), (outputs, inputs, kernel, kernel), (outputs,)]
+        convolve = lambda x, w: F.conv2d(x, w, stride=stride, padding=kernel // 2)
+        return convolve, [images(batch, side, inputs), (outputs, inputs, kernel, kernel)]
     if kind == "linear":
         return F.linear, [(sizes[0], sizes[1]), (sizes[2], sizes[1]), (sizes[2],)]
     if kind == "batch norm":
@@ -43,9 +43,6 @@ def operation(kind, sizes):
         return lambda x, gate: x * gate[:, :, None, None], [images(*sizes), (sizes[0], sizes[2])]
     if kind == "mean of pixels":
         return lambda x: x.mean((2, 3)), [images(*sizes)]
-    if kind == "pointwise":
-        batch, side, inputs, outputs = sizes
-        return F.conv2d, [images(batch, side, inputs), (outputs, inputs, 1, 1), (outputs,)]
     functions = {
         "gelu": F.gelu, "relu": F.relu, "relu6": F.relu6, "hard-swish": F.hardswish, "hard-sigmoid": F.hardsigmoid
     }

@@ -1,6 +1,6 @@
 //! Times training steps of our trainer on a batch of noise, for `benches/training/training.py`.
 //!
-//! Takes a model file and a batch size. Reads one line of JSON a time, `{"steps": [[subnet, ..], ..]}`,
+//! Takes a model file, a batch size and a device. Reads one line of JSON a time, `{"steps": [[subnet, ..], ..]}`,
 //! does these steps and answers with their losses and their durations in milliseconds. `{"products": [[count, rows,
 //! inner, columns], ..]}` asks for the shortest duration of each of these matrix products alone.
 
@@ -13,6 +13,7 @@ use elastic_data::Batch;
 use elastic_space::random::Purpose;
 use elastic_space::{Seed, Subnet};
 use elastic_trainer::config::Reduce;
+use elastic_trainer::device::DeviceKind;
 use elastic_trainer::optimizer::{adamw, norm};
 use elastic_trainer::step::{self, SoftTargets, StepRecipe};
 use elastic_trainer::{Model, Supernet};
@@ -34,10 +35,11 @@ struct Answer {
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
-    let [_, model, batch] = &arguments[..] else { panic!("usage: ours MODEL BATCH") };
+    let [_, model, batch, device] = &arguments[..] else { panic!("usage: ours MODEL BATCH DEVICE") };
     let model = Model::read(Path::new(model)).expect("a model file");
     let batch = noise(&model, batch.parse().expect("a batch size"));
-    let device = Device::flex().autodiff();
+    let device: DeviceKind = device.parse().expect("a device");
+    let device = device.open().expect("the device is there").autodiff();
     let mut supernet = Supernet::new(model.space.clone(), model.seed(), &device);
     let mut optimizer = adamw(&model.training.optimizer, &supernet.network);
     let recipe = StepRecipe {

@@ -29,7 +29,8 @@ from contest import Contestant, race
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-THRESHOLDS = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 30)}
+sys.path.insert(0, str(HERE.parent))
+import allocator  # noqa: E402
 
 
 def contestants(arguments, model, batch):
@@ -39,13 +40,16 @@ def contestants(arguments, model, batch):
     file = Path(arguments.folder.name) / "model.yaml"
     file.write_text(yaml.safe_dump(model))  # A sweep's is not the given file's.
     for path in arguments.ours or [ROOT / "target/release/examples/training-step"]:
-        environment = {"RAYON_NUM_THREADS": sizes[1], **THRESHOLDS}
-        yield Contestant(f"ours ({path.name})", [path, file, sizes[0]], environment)
+        environment = {"RAYON_NUM_THREADS": sizes[1], **allocator.ELASTIC}
+        yield Contestant(f"ours ({path.name})", [path, file, sizes[0], arguments.device], environment)
     given = json.dumps({family: draw.fixed(space, arguments.fix)})
     peer = lambda script: [HERE / "peers" / f"{script}.py", given, *sizes]
     if arguments.python:
-        yield Contestant("PyTorch eager", [arguments.python, *peer("eager")], {})
-        yield Contestant("PyTorch eager, same allocator", [arguments.python, *peer("eager")], THRESHOLDS)
+        if arguments.device == "cpu":
+            yield Contestant("PyTorch eager", [arguments.python, *peer("eager")], {})
+            yield Contestant("PyTorch eager, same allocator", [arguments.python, *peer("eager")], allocator.ELASTIC)
+        else:
+            yield Contestant("PyTorch eager", [arguments.python, *peer("eager"), "cuda"], {})
     for named in arguments.peer:
         name, python = named.split("=", 1)
         script, *words = name.split(":")
@@ -84,6 +88,7 @@ def main():
     parser.add_argument("--peer", action="append", default=[], help="NAME=PYTHON, a script of peers/ and its Python")
     parser.add_argument("--fix", type=lambda names: names.split(","), default=[], help="dimensions held at their largest")
     parser.add_argument("--pool", type=int, default=0, help="draw random subnets from so many; 0: from all")
+    parser.add_argument("--device", choices=("cpu", "wgpu", "cuda"), default="cpu", help="ours; not cpu: PyTorch has cuda")
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--subnets", type=int, default=4, help="of one step")

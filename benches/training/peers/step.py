@@ -19,6 +19,8 @@ def serve(build):
     (family, space), = json.loads(sys.argv[1]).items()
     batch, threads = int(sys.argv[2]), int(sys.argv[3])
     torch.set_num_threads(threads)
+    if "cuda" in sys.argv[4:]:
+        torch.set_default_device("cuda")
     torch.manual_seed(1)
     module, forward = build(family, space)
     module.train()

@@ -3,15 +3,18 @@
 /// Lets the C library keep freed memory for the next step instead of returning it to the kernel.
 ///
 /// A training step frees and asks for the same large buffers again and again; with the default
-/// thresholds a quarter of its time goes into mapping pages.
+/// thresholds a quarter of its time goes into mapping pages. A heap that grows by large pieces asks the kernel less often
+/// while the first steps find their buffers.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
-#[expect(unsafe_code, reason = "mallopt has no safe wrapper; it only sets two numbers of the allocator")]
+#[expect(unsafe_code, reason = "mallopt has no safe wrapper; it only sets numbers of the allocator")]
 pub(crate) fn keep_freed_memory() {
     const THRESHOLD: libc::c_int = 1 << 30;
+    const PIECE: libc::c_int = 64 << 20;
     // SAFETY: mallopt may be called at any time; main calls it before it starts a thread.
     unsafe {
         libc::mallopt(libc::M_MMAP_THRESHOLD, THRESHOLD);
         libc::mallopt(libc::M_TRIM_THRESHOLD, THRESHOLD);
+        libc::mallopt(libc::M_TOP_PAD, PIECE);
     }
 }
 

@@ -13,7 +13,7 @@ use rand::Rng;
 
 use super::put;
 use crate::layers::{
-    ElasticDepthwise, ElasticLinear, ElasticPointwise, Normalisation, Statistics, Transforms,
+    ElasticConvolution, ElasticDepthwise, ElasticLinear, Normalisation, Statistics, Transforms,
 };
 use crate::ops::{self, Window};
 
@@ -21,11 +21,11 @@ use crate::ops::{self, Window};
 #[derive(Module, Debug)]
 pub struct Conv {
     /// Images to features: a full convolution on each pixel's neighbourhood, rows first, channels last.
-    pub stem: ElasticPointwise,
+    pub stem: ElasticConvolution,
     /// All stages.
     pub stages: Vec<Stage>,
     /// Before the mean over all pixels.
-    pub head: ElasticPointwise,
+    pub head: ElasticConvolution,
     /// After it, where the space has one.
     pub hidden: Option<ElasticLinear>,
     /// Features to classes.
@@ -45,7 +45,7 @@ pub struct Stage {
 #[derive(Module, Debug)]
 pub struct Block {
     /// To the hidden channels, where the stage expands.
-    pub expand: Option<ElasticPointwise>,
+    pub expand: Option<ElasticConvolution>,
     /// Within each hidden channel.
     pub depthwise: ElasticDepthwise,
     /// The means of the hidden channels to fewer features, where the stage squeezes.
@@ -53,7 +53,7 @@ pub struct Block {
     /// These to the weights of the hidden channels.
     pub excite: Option<ElasticLinear>,
     /// To the channels of the stage.
-    pub project: ElasticPointwise,
+    pub project: ElasticConvolution,
 }
 
 impl Conv {
@@ -96,16 +96,14 @@ impl Conv {
         normalisation: &mut Normalisation<'_>,
     ) -> Tensor<2> {
         let x = resized(images, subnet.resolution);
-        let [batch, height, width, _] = x.dims();
+        let [_, height, width, _] = x.dims();
         let window = Window::padded(self.space.padding, STEM_KERNEL, self.space.stem.stride, [height, width]);
-        let rows = self.stem.forward(ops::unfold(x, window), subnet.stem, normalisation);
-        let side = |size: usize| size.div_ceil(window.stride);
-        let x = rows.reshape([batch, side(height), side(width), subnet.stem]);
+        let x = self.stem.forward(x, window, subnet.stem, normalisation);
         let mut x = activation(x, self.space.activation);
         for block in self.space.blocks(subnet) {
             x = self.stages[block.stage].blocks[block.index].forward(x, &block, normalisation);
         }
-        let x = on_pixels(&self.head, x, subnet.head, normalisation);
+        let x = self.head.forward(x, Window::PIXEL, subnet.head, normalisation);
         let mut x = ops::mean_pixels(activation(x, self.space.activation));
         if let (Some(layer), Some(outputs)) = (&self.hidden, subnet.head_hidden) {
             x = activation(layer.forward(x, outputs), self.space.activation);
@@ -204,7 +202,7 @@ impl Block {
     ) -> Tensor<4> {
         let mut x = input.clone();
         if let Some(expand) = &self.expand {
-            x = activation(on_pixels(expand, x, sizes.hidden, normalisation), sizes.activation);
+            x = activation(expand.forward(x, Window::PIXEL, sizes.hidden, normalisation), sizes.activation);
         }
         x = self.depthwise.forward(x, sizes.kernel, sizes.stride, normalisation);
         x = activation(x, sizes.activation);
@@ -214,7 +212,7 @@ impl Block {
             let gate = ops::activation(excite.forward(features, sizes.hidden), ops::Activation::HardSigmoid);
             x = ops::scale_channels(x, gate);
         }
-        x = on_pixels(&self.project, x, sizes.outputs, normalisation);
+        x = self.project.forward(x, Window::PIXEL, sizes.outputs, normalisation);
         if sizes.residual { x + input } else { x }
     }
 }
@@ -226,25 +224,13 @@ fn pointwise(
     outputs: &[usize],
     device: &Device,
     rng: &mut impl Rng,
-) -> ElasticPointwise {
-    let layer = ElasticPointwise::new(inputs, largest(outputs), device, rng);
+) -> ElasticConvolution {
+    let layer = ElasticConvolution::new(inputs, largest(outputs), device, rng);
     layer.with_transforms(transforms(space, outputs, device)).with_epsilon(space.norm_epsilon)
 }
 
 fn transforms(space: &ConvSpace, outputs: &[usize], device: &Device) -> Transforms {
     Transforms::new(space.transform(Dimension::Width), outputs, device)
-}
-
-/// Runs a 1 x 1 convolution on every pixel.
-fn on_pixels(
-    layer: &ElasticPointwise,
-    x: Tensor<4>,
-    outputs: usize,
-    normalisation: &mut Normalisation<'_>,
-) -> Tensor<4> {
-    let [batch, height, width, inputs] = x.dims();
-    let rows = layer.forward(x.reshape([batch * height * width, inputs]), outputs, normalisation);
-    rows.reshape([batch, height, width, outputs])
 }
 
 /// Images of another size, by bilinear interpolation.

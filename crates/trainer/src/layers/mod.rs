@@ -4,20 +4,20 @@
 //! for `forward` is the one that extracts them.
 
 mod batch_norm;
+mod convolution;
 mod depthwise;
 mod linear;
 mod merge;
 mod norm;
-mod pointwise;
 mod qkv;
 mod transform;
 
 pub use batch_norm::{ElasticBatchNorm, Moments, Normalisation, Statistics};
+pub use convolution::ElasticConvolution;
 pub use depthwise::ElasticDepthwise;
 pub use linear::ElasticLinear;
 pub use merge::{ElasticMergeLinear, ElasticMergeNorm};
 pub use norm::ElasticLayerNorm;
-pub use pointwise::ElasticPointwise;
 pub use qkv::ElasticQkv;
 pub use transform::{Affine, Gate, Transform, Transforms};
 

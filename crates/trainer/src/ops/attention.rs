@@ -4,9 +4,8 @@
 //! over memory than in arithmetic. The backward pass computes the probabilities anew instead of keeping them.
 
 use burn_flex::FlexTensor;
-use rayon::prelude::*;
 
-use super::elementwise::{floats, floats_mut, like, zeros};
+use super::elementwise::{filled, floats, part, shape as shape_of};
 use super::kernels;
 
 /// Values of the queries, keys and values of one task.
@@ -46,11 +45,10 @@ pub(super) fn attention(qkv: &FlexTensor, shape: AttentionShape) -> FlexTensor {
     let qkv = qkv.to_contiguous();
     let rows = qkv.layout().shape()[0];
     let block = shape.block();
-    let mut result = zeros([rows, shape.inner()].into());
-    floats_mut(&mut result)
-        .par_chunks_mut(block)
-        .zip(floats(&qkv).par_chunks(3 * block))
-        .for_each(|(result, qkv)| kernels::attention(result, qkv, shape, None));
+    let qkv = floats(&qkv);
+    let ([result], _) = filled(&[([rows, shape.inner()].into(), block)], |task, [result]| {
+        kernels::attention(result, part(qkv, 3 * block, task), shape, None);
+    });
     result
 }
 
@@ -62,13 +60,9 @@ pub(super) fn attention_backward(
 ) -> FlexTensor {
     let (qkv, gradient) = (qkv.to_contiguous(), gradient.to_contiguous());
     let block = shape.block();
-    let mut result = like(&qkv);
-    floats_mut(&mut result)
-        .par_chunks_mut(3 * block)
-        .zip(floats(&qkv).par_chunks(3 * block))
-        .zip(floats(&gradient).par_chunks(block))
-        .for_each(|((result, qkv), gradient)| {
-            kernels::attention_backward(result, qkv, gradient, shape, None);
-        });
+    let ([result], _) = filled(&[(shape_of(&qkv), 3 * block)], |task, [result]| {
+        let (qkv, gradient) = (part(floats(&qkv), 3 * block, task), part(floats(&gradient), block, task));
+        kernels::attention_backward(result, qkv, gradient, shape, None);
+    });
     result
 }

@@ -40,7 +40,7 @@ impl<B: FusedOps> Backward<B, 1> for Gelu {
 
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
         let derivative = ops.state;
-        unary::<B, _>(ops.parents, ops.node, grads, |gradient| B::float_mul(gradient, derivative));
+        unary::<B, _>(ops.parents, ops.node, grads, |gradient| B::fused_product(derivative, gradient));
     }
 }
 

@@ -6,9 +6,8 @@ use burn::backend::TensorMetadata;
 use burn::backend::tensor::FloatTensor;
 use burn::tensor::Tensor;
 use burn_flex::FlexTensor;
-use rayon::prelude::*;
 
-use super::elementwise::{floats, floats_mut, like, tensor, zeros};
+use super::elementwise::{filled, floats, part, shape as shape_of, tensor};
 use super::kernels::{self, Biases};
 use super::{AttentionShape, FusedOps, heads, joined, parts};
 
@@ -17,14 +16,10 @@ pub(super) fn attention(qkv: &FlexTensor, bias: &FlexTensor, shape: AttentionSha
     let (qkv, packed) = (qkv.to_contiguous(), packed(bias, shape));
     let rows = qkv.layout().shape()[0];
     let block = shape.block();
-    let mut result = zeros([rows, shape.inner()].into());
-    floats_mut(&mut result)
-        .par_chunks_mut(block)
-        .zip(floats(&qkv).par_chunks(3 * block))
-        .enumerate()
-        .for_each(|(index, (result, qkv))| {
-            kernels::attention(result, qkv, shape, Some(biases(&packed, shape, index)));
-        });
+    let ([result], _) = filled(&[([rows, shape.inner()].into(), block)], |task, [result]| {
+        let qkv = part(floats(&qkv), 3 * block, task);
+        kernels::attention(result, qkv, shape, Some(biases(&packed, shape, task)));
+    });
     result
 }
 
@@ -38,20 +33,14 @@ pub(super) fn attention_backward(
     let (qkv, gradient, packed) = (qkv.to_contiguous(), gradient.to_contiguous(), packed(bias, shape));
     let (block, group) = (shape.block(), group(shape));
     let (groups, sequences) = (packed.len() / group, block / (shape.tokens * shape.inner()));
-    let mut result = like(&qkv);
     // A task keeps the sums of the groups that it meets, and no more.
-    let partial: Vec<Vec<f32>> = floats_mut(&mut result)
-        .par_chunks_mut(3 * block)
-        .zip(floats(&qkv).par_chunks(3 * block))
-        .zip(floats(&gradient).par_chunks(block))
-        .enumerate()
-        .map(|(index, ((result, qkv), gradient))| {
-            let mut sums = vec![0.0; groups.min(sequences) * group];
-            let biases = biases(&packed, shape, index);
-            kernels::attention_backward(result, qkv, gradient, shape, Some((biases, &mut sums)));
-            sums
-        })
-        .collect();
+    let ([result], partial) = filled(&[(shape_of(&qkv), 3 * block)], |task, [result]| {
+        let mut sums = vec![0.0; groups.min(sequences) * group];
+        let (qkv, gradient) = (part(floats(&qkv), 3 * block, task), part(floats(&gradient), block, task));
+        let biases = biases(&packed, shape, task);
+        kernels::attention_backward(result, qkv, gradient, shape, Some((biases, &mut sums)));
+        sums
+    });
     let mut total = vec![0.0; packed.len()];
     for (task, sums) in partial.iter().enumerate() {
         for (place, sums) in sums.chunks_exact(group).enumerate() {

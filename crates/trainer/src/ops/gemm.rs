@@ -1,9 +1,20 @@
 //! The matrix product, on matrices of any strides.
 
+use std::mem::MaybeUninit;
+
 use burn_flex::FlexTensor;
 
 /// Multiplications from which a product is shared out to all threads.
 const PARALLEL: usize = 192 * 192 * 192;
+
+/// What a product is added to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Onto {
+    /// The result has no values yet.
+    Nothing,
+    /// The values of the result.
+    Values,
+}
 
 /// A matrix inside a slice.
 #[derive(Clone, Copy)]
@@ -26,25 +37,32 @@ impl<'a> Matrix<'a> {
     }
 
     /// The product with another matrix.
+    #[expect(unsafe_code, reason = "filling the result first would cost a pass over memory")]
     pub(super) fn times(self, other: Self) -> Vec<f32> {
-        let mut result = vec![0.0; self.rows * other.columns];
-        self.multiply(other, &mut result, false);
+        let length = self.rows * other.columns;
+        let mut result = Vec::with_capacity(length);
+        self.multiply(other, result.spare_capacity_mut(), Onto::Nothing);
+        // SAFETY: a product that adds to nothing writes all of its values, which `multiply` asserts to be as many.
+        unsafe { result.set_len(length) };
         result
     }
 
     /// Adds the product with another matrix to `sum`, `[rows, other's columns]`.
+    #[expect(unsafe_code, reason = "values may be written where they are")]
     pub(super) fn add_product(self, other: Self, sum: &mut [f32]) {
-        self.multiply(other, sum, true);
+        // SAFETY: both types have the same layout, and `multiply` writes no value that isn't one.
+        let sum = unsafe { &mut *(std::ptr::from_mut(sum) as *mut [MaybeUninit<f32>]) };
+        self.multiply(other, sum, Onto::Values);
     }
 
     #[expect(
         unsafe_code,
         reason = "gemm takes pointers; the sizes are asserted where matrices are made and here"
     )]
-    fn multiply(self, other: Self, result: &mut [f32], adds: bool) {
+    fn multiply(self, other: Self, result: &mut [MaybeUninit<f32>], onto: Onto) {
         let (rows, depth, columns) = (self.rows, self.columns, other.columns);
         assert_eq!(depth, other.rows, "inner sizes of a product are equal");
-        assert_eq!(result.len(), rows * columns, "a product fills its result");
+        assert!(result.len() >= rows * columns, "a product fits into its result");
         let parallelism = if rows * depth * columns < PARALLEL {
             gemm::Parallelism::None
         } else {
@@ -54,16 +72,17 @@ impl<'a> Matrix<'a> {
         let ((left_columns, left_rows), (right_columns, right_rows)) =
             (strides(self.strides), strides(other.strides));
         // SAFETY: every element that the sizes and strides reach lies within the three slices, by the assertions
-        // above and in `strided`; `result` is borrowed mutably, so it overlaps neither factor.
+        // above and in `strided`; `result` is borrowed mutably, so it overlaps neither factor. It is read only if
+        // `add_product` gave it, and then holds values.
         unsafe {
             gemm::gemm(
                 rows,
                 columns,
                 depth,
-                result.as_mut_ptr(),
+                result.as_mut_ptr().cast(),
                 1,
                 columns as isize,
-                adds,
+                onto == Onto::Values,
                 self.values.as_ptr(),
                 left_columns,
                 left_rows,

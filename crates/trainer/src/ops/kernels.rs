@@ -51,6 +51,13 @@ kernels! {
         }
     }
 
+    /// Multiplies each value.
+    fn multiply(values: &'a mut [f32], x: &'a [f32]) {
+        for (value, &x) in values.iter_mut().zip(x) {
+            *value *= x;
+        }
+    }
+
     /// Adds a row to each row.
     fn add_rows(rows: &'a mut [f32], row: &'a [f32]) {
         for values in rows.chunks_exact_mut(row.len()) {

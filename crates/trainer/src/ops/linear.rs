@@ -3,7 +3,7 @@
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
-use super::elementwise::{floats, floats_mut, tensor, whole_rows};
+use super::elementwise::{contiguous, filled, floats, floats_mut, tensor, whole_rows};
 use super::gemm::with_matrix;
 use super::kernels;
 
@@ -14,10 +14,12 @@ const BLOCK: usize = 32 * 1024;
 pub(super) fn linear(x: &FlexTensor, weight: &FlexTensor, bias: &FlexTensor) -> FlexTensor {
     let bias = bias.to_contiguous();
     let bias = floats(&bias);
-    let rows = x.layout().shape()[0];
-    let mut sum = bias.repeat(rows);
-    with_matrix(x, |x| with_matrix(weight, |weight| x.add_product(weight, &mut sum)));
-    tensor(sum, [rows, bias.len()])
+    let shape = [x.layout().shape()[0], bias.len()];
+    let ([mut sum], _) = filled(&[(shape.into(), whole_rows(bias.len(), BLOCK))], |_, [rows]| {
+        rows.chunks_exact_mut(bias.len()).for_each(|row| row.copy_from_slice(bias));
+    });
+    with_matrix(x, |x| with_matrix(weight, |weight| x.add_product(weight, floats_mut(&mut sum))));
+    sum
 }
 
 /// x W + b + r.
@@ -25,11 +27,11 @@ pub(super) fn linear_add(
     x: &FlexTensor,
     weight: &FlexTensor,
     bias: &FlexTensor,
-    residual: &FlexTensor,
+    residual: FlexTensor,
 ) -> FlexTensor {
     let bias = bias.to_contiguous();
     let bias = floats(&bias);
-    let mut sum = residual.to_contiguous();
+    let mut sum = contiguous(residual);
     let values = floats_mut(&mut sum);
     values.par_chunks_mut(whole_rows(bias.len(), BLOCK)).for_each(|rows| kernels::add_rows(rows, bias));
     with_matrix(x, |x| with_matrix(weight, |weight| x.add_product(weight, values)));

@@ -27,7 +27,7 @@ use burn::tensor::{Slice, Tensor};
 pub(crate) use attention::AttentionShape;
 pub(crate) use biased::biased_attention;
 pub(crate) use convolution::{
-    Activation, Window, activation, batch_norm, depthwise, mean_pixels, moments, scale_channels, unfold,
+    Activation, Window, activation, batch_norm, convolution, depthwise, mean_pixels, moments, scale_channels,
 };
 pub(crate) use elementwise::squared_sum;
 
@@ -74,6 +74,11 @@ pub(crate) trait FusedOps: Backend {
         let density = Self::float_mul_scalar(Self::float_exp(exponent), INVERSE_SQRT_TAU.into());
         let derivative = Self::float_add(distribution.clone(), Self::float_mul(x.clone(), density));
         (Self::float_mul(x, distribution), derivative)
+    }
+
+    /// Element by element, of tensors of one shape.
+    fn fused_product(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self> {
+        Self::float_mul(a, b)
     }
 
     /// x W + b, `[rows, inputs]` to `[rows, outputs]`.
@@ -287,6 +292,10 @@ impl FusedOps for Flex {
         elementwise::unary_pair(&x, kernels::gelu_and_derivative)
     }
 
+    fn fused_product(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self> {
+        elementwise::change(a, &b, kernels::multiply)
+    }
+
     fn fused_linear(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
@@ -301,7 +310,7 @@ impl FusedOps for Flex {
         bias: FloatTensor<Self>,
         residual: FloatTensor<Self>,
     ) -> FloatTensor<Self> {
-        linear::linear_add(&x, &weight, &bias, &residual)
+        linear::linear_add(&x, &weight, &bias, residual)
     }
 
     fn fused_matmul(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self> {

@@ -4,25 +4,21 @@
 //! so results do not depend on the number of threads.
 
 use burn_flex::FlexTensor;
-use rayon::prelude::*;
 
-use super::elementwise::{floats, floats_mut, like, tensor, whole_rows};
+use super::elementwise::{filled, floats, part, shape, tensor, whole_rows};
 use super::kernels;
 
 /// Values of one task.
-const BLOCK: usize = 16 * 1024;
+const BLOCK: usize = 4 * 1024;
 
 /// Softmax over the last dimension of `x * scale`.
 pub(super) fn softmax(x: &FlexTensor, scale: f32) -> FlexTensor {
     let x = x.to_contiguous();
     let columns = columns_of(&x);
-    let source = floats(&x);
-    let mut result = like(&x);
-    let block = whole_rows(columns, BLOCK);
-    floats_mut(&mut result)
-        .par_chunks_mut(block)
-        .zip(source.par_chunks(block))
-        .for_each(|(result, source)| kernels::softmax(result, source, columns, scale));
+    let (source, block) = (floats(&x), whole_rows(columns, BLOCK));
+    let ([result], _) = filled(&[(shape(&x), block)], |task, [result]| {
+        kernels::softmax(result, part(source, block, task), columns, scale);
+    });
     result
 }
 
@@ -30,14 +26,11 @@ pub(super) fn softmax(x: &FlexTensor, scale: f32) -> FlexTensor {
 pub(super) fn softmax_backward(y: &FlexTensor, gradient: &FlexTensor, scale: f32) -> FlexTensor {
     let (y, gradient) = (y.to_contiguous(), gradient.to_contiguous());
     let columns = columns_of(&y);
-    let (outputs, gradients) = (floats(&y), floats(&gradient));
-    let mut result = like(&y);
-    let block = whole_rows(columns, BLOCK);
-    floats_mut(&mut result)
-        .par_chunks_mut(block)
-        .zip(outputs.par_chunks(block))
-        .zip(gradients.par_chunks(block))
-        .for_each(|((result, y), g)| kernels::softmax_backward(result, y, g, columns, scale));
+    let (outputs, gradients, block) = (floats(&y), floats(&gradient), whole_rows(columns, BLOCK));
+    let ([result], _) = filled(&[(shape(&y), block)], |task, [result]| {
+        let (y, g) = (part(outputs, block, task), part(gradients, block, task));
+        kernels::softmax_backward(result, y, g, columns, scale);
+    });
     result
 }
 
@@ -46,12 +39,10 @@ pub(super) fn layer_norm(x: &FlexTensor, gamma: &FlexTensor, beta: &FlexTensor, 
     let (x, gamma, beta) = (x.to_contiguous(), gamma.to_contiguous(), beta.to_contiguous());
     let columns = columns_of(&x);
     let (source, gamma, beta) = (floats(&x), floats(&gamma), floats(&beta));
-    let mut result = like(&x);
     let block = whole_rows(columns, BLOCK);
-    floats_mut(&mut result)
-        .par_chunks_mut(block)
-        .zip(source.par_chunks(block))
-        .for_each(|(result, source)| kernels::layer_norm(result, source, gamma, beta, epsilon));
+    let ([result], _) = filled(&[(shape(&x), block)], |task, [result]| {
+        kernels::layer_norm(result, part(source, block, task), gamma, beta, epsilon);
+    });
     result
 }
 
@@ -65,19 +56,14 @@ pub(super) fn layer_norm_backward(
     let (x, gamma, gradient) = (x.to_contiguous(), gamma.to_contiguous(), gradient.to_contiguous());
     let columns = columns_of(&x);
     let (source, gamma, gradients) = (floats(&x), floats(&gamma), floats(&gradient));
-    let mut result = like(&x);
     let block = whole_rows(columns, BLOCK);
-    let partial: Vec<(Vec<f32>, Vec<f32>)> = floats_mut(&mut result)
-        .par_chunks_mut(block)
-        .zip(source.par_chunks(block))
-        .zip(gradients.par_chunks(block))
-        .map(|((result, source), gradients)| {
-            let (mut for_gamma, mut for_beta) = (vec![0.0; columns], vec![0.0; columns]);
-            let sums = (&mut for_gamma[..], &mut for_beta[..]);
-            kernels::layer_norm_backward(result, sums, source, gamma, gradients, epsilon);
-            (for_gamma, for_beta)
-        })
-        .collect();
+    let ([result], partial) = filled(&[(shape(&x), block)], |task, [result]| {
+        let (mut for_gamma, mut for_beta) = (vec![0.0; columns], vec![0.0; columns]);
+        let sums = (&mut for_gamma[..], &mut for_beta[..]);
+        let (source, gradients) = (part(source, block, task), part(gradients, block, task));
+        kernels::layer_norm_backward(result, sums, source, gamma, gradients, epsilon);
+        (for_gamma, for_beta)
+    });
     let (mut for_gamma, mut for_beta) = (vec![0.0; columns], vec![0.0; columns]);
     for (gamma, beta) in partial {
         for_gamma.iter_mut().zip(gamma).for_each(|(sum, value)| *sum += value);

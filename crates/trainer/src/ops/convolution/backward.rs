@@ -14,7 +14,7 @@ use super::{Activation, ConvolutionOps, Window};
 struct Depthwise;
 
 #[derive(Debug)]
-struct Unfold;
+struct Convolution;
 
 #[derive(Debug)]
 struct BatchNorm;
@@ -46,13 +46,26 @@ impl<B: ConvolutionOps> Backward<B, 2> for Depthwise {
     }
 }
 
-impl<B: ConvolutionOps> Backward<B, 1> for Unfold {
-    /// The shape of the input, and the window.
-    type State = ([usize; 4], Window);
+impl<B: ConvolutionOps> Backward<B, 2> for Convolution {
+    /// The input and the weight, each kept where the other has a gradient, the shape of the input, and the window.
+    type State = (Option<NodeId>, Option<NodeId>, [usize; 4], Window);
 
-    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
-        let (shape, window) = ops.state;
-        unary::<B, _>(ops.parents, ops.node, grads, |gradient| B::fold_windows(gradient, shape, window));
+    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, checkpointer: &mut Checkpointer) {
+        let (x, weight, shape, window) = ops.state;
+        let mut kept = |node: Option<NodeId>| -> Option<FloatTensor<B>> {
+            node.map(|node| checkpointer.retrieve_node_output(node))
+        };
+        let (x, weight) = (kept(x), kept(weight));
+        let gradient = grads.consume::<B>(&ops.node);
+        let [x_node, weight_node] = ops.parents;
+        if let (Some(node), Some(x)) = (weight_node, x) {
+            let for_weight = B::full_convolution_backward_weight(x, gradient.clone(), window);
+            grads.register::<B>(node.id, for_weight);
+        }
+        if let (Some(node), Some(weight)) = (x_node, weight) {
+            let for_x = B::full_convolution_backward_x(weight, gradient, shape, window);
+            grads.register::<B>(node.id, for_x);
+        }
     }
 }
 
@@ -125,13 +138,23 @@ impl<B: ConvolutionOps, C: CheckpointStrategy> ConvolutionOps for Autodiff<B, C>
         }
     }
 
-    fn unfold_windows(x: FloatTensor<Self>, window: Window) -> FloatTensor<Self> {
+    fn full_convolution(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        window: Window,
+    ) -> FloatTensor<Self> {
         let shape = x.shape().dims();
-        match Unfold.prepare::<C>([x.node()]).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => {
-                prep.finish((shape, window), B::unfold_windows(x.into_primitive(), window))
+        let tracked = (x.is_tracked(), weight.is_tracked());
+        match Convolution.prepare::<C>([x.node(), weight.node()]).compute_bound().stateful() {
+            OpsKind::Tracked(mut prep) => {
+                let x_node = tracked.1.then(|| prep.checkpoint(&x));
+                let weight_node = tracked.0.then(|| prep.checkpoint(&weight));
+                let y = B::full_convolution(x.into_primitive(), weight.into_primitive(), window);
+                prep.finish((x_node, weight_node, shape, window), y)
             }
-            OpsKind::UnTracked(prep) => prep.finish(B::unfold_windows(x.into_primitive(), window)),
+            OpsKind::UnTracked(prep) => {
+                prep.finish(B::full_convolution(x.into_primitive(), weight.into_primitive(), window))
+            }
         }
     }
 

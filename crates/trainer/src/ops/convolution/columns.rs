@@ -7,7 +7,7 @@ use burn::tensor::TensorData;
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
-use super::elementwise::{floats, floats_mut, like, whole_rows};
+use super::elementwise::{filled, floats, part, shape, whole_rows};
 use super::kernels;
 
 /// Values of one task.
@@ -77,12 +77,10 @@ pub(super) fn batch_norm(x: &FlexTensor, gamma: &FlexTensor, beta: &FlexTensor, 
     let terms: Vec<f32> = (moments.mean.iter().zip(&factors).zip(beta))
         .map(|((mean, &factor), &beta)| (f64::from(beta) - mean * f64::from(factor)) as f32)
         .collect();
-    let mut result = like(&x);
     let block = whole_rows(gamma.len(), BLOCK);
-    floats_mut(&mut result)
-        .par_chunks_mut(block)
-        .zip(source.par_chunks(block))
-        .for_each(|(result, x)| kernels::affine(result, x, &factors, &terms));
+    let ([result], _) = filled(&[(shape(&x), block)], |task, [result]| {
+        kernels::affine(result, part(source, block, task), &factors, &terms);
+    });
     result
 }
 
@@ -111,13 +109,11 @@ pub(super) fn batch_norm_backward(
         .map(|((sum, slope), mean)| (sum / rows - slope * mean) as f32)
         .collect();
     let slopes: Vec<f32> = slopes.into_iter().map(|slope| slope as f32).collect();
-    let mut result = like(&x);
     let block = whole_rows(columns, BLOCK);
-    floats_mut(&mut result)
-        .par_chunks_mut(block)
-        .zip(source.par_chunks(block))
-        .zip(gradients.par_chunks(block))
-        .for_each(|((result, x), g)| kernels::centre_gradients(result, x, g, (&factors, &slopes, &terms)));
+    let ([result], _) = filled(&[(shape(&x), block)], |task, [result]| {
+        let (x, g) = (part(source, block, task), part(gradients, block, task));
+        kernels::centre_gradients(result, x, g, (&factors, &slopes, &terms));
+    });
     (result, tensor(for_gamma), tensor(for_beta))
 }
 

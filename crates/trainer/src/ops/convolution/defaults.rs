@@ -90,7 +90,45 @@ pub(super) fn depthwise_backward<B: Backend>(
     (cropped::<B>(for_x, window, [height, width]), for_weight)
 }
 
-pub(super) fn unfold<B: Backend>(x: FloatTensor<B>, window: Window) -> FloatTensor<B> {
+pub(super) fn convolution<B: Backend>(
+    x: FloatTensor<B>,
+    weight: FloatTensor<B>,
+    window: Window,
+) -> FloatTensor<B> {
+    let [batch, height, width, _] = x.shape().dims();
+    let (out_height, out_width) = window.output(height, width);
+    let outputs = weight.shape()[1];
+    let rows = B::float_matmul(unfold::<B>(x, window), weight);
+    B::float_reshape(rows, [batch, out_height, out_width, outputs].into())
+}
+
+pub(super) fn convolution_backward_x<B: Backend>(
+    weight: FloatTensor<B>,
+    gradient: FloatTensor<B>,
+    shape: [usize; 4],
+    window: Window,
+) -> FloatTensor<B> {
+    let rows = B::float_matmul(as_rows::<B>(gradient), B::float_swap_dims(weight, 0, 1));
+    fold::<B>(rows, shape, window)
+}
+
+pub(super) fn convolution_backward_weight<B: Backend>(
+    x: FloatTensor<B>,
+    gradient: FloatTensor<B>,
+    window: Window,
+) -> FloatTensor<B> {
+    let columns = B::float_swap_dims(unfold::<B>(x, window), 0, 1);
+    B::float_matmul(columns, as_rows::<B>(gradient))
+}
+
+/// The pixels of all images, `[batch * height * width, channels]`.
+fn as_rows<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
+    let [batch, height, width, channels] = x.shape().dims();
+    B::float_reshape(x, [batch * height * width, channels].into())
+}
+
+/// The pixels under each place of the window as a row, `[batch * out_height * out_width, taps * channels]`.
+fn unfold<B: Backend>(x: FloatTensor<B>, window: Window) -> FloatTensor<B> {
     let [batch, height, width, channels] = x.shape().dims();
     let (out_height, out_width) = window.output(height, width);
     let x = padded::<B>(x, window);
@@ -99,7 +137,8 @@ pub(super) fn unfold<B: Backend>(x: FloatTensor<B>, window: Window) -> FloatTens
     B::float_reshape(B::float_cat(all, 3), [rows, window.taps() * channels].into())
 }
 
-pub(super) fn fold<B: Backend>(
+/// The gradient of [`unfold`]: each pixel's sum over the places that read it, of the given shape.
+fn fold<B: Backend>(
     gradient: FloatTensor<B>,
     [batch, height, width, channels]: [usize; 4],
     window: Window,

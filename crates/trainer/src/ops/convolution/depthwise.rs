@@ -3,12 +3,10 @@
 //! A task's part of the weight's gradient is added in the order of the tasks, so the result does not depend on the
 //! number of threads.
 
-use burn::tensor::TensorData;
 use burn_flex::FlexTensor;
 use pulp::{Simd, WithSimd};
-use rayon::prelude::*;
 
-use super::elementwise::{floats, floats_mut, like, zeros};
+use super::elementwise::{filled, floats, part, shape, tensor};
 use super::planes::{Lane, Meeting, Places, Plane, Weights, correlate, weight_gradient};
 use super::{Window, kernels};
 
@@ -86,11 +84,12 @@ pub(super) fn depthwise(x: &FlexTensor, weight: &FlexTensor, window: Window) -> 
     let [batch, ..]: [usize; 4] = x.layout().shape().dims();
     let [out_height, out_width] = geometry.out;
     let weight = floats(&weight);
-    let mut result = zeros([batch, out_height, out_width, geometry.channels].into());
-    floats_mut(&mut result)
-        .par_chunks_mut(geometry.images() * geometry.out_image())
-        .zip(floats(&x).par_chunks(geometry.images() * geometry.image()))
-        .for_each(|(result, x)| pulp::Arch::new().dispatch(Forward { result, x, weight, geometry }));
+    let shape = [batch, out_height, out_width, geometry.channels].into();
+    let images = geometry.images();
+    let ([result], _) = filled(&[(shape, images * geometry.out_image())], |task, [result]| {
+        let x = part(floats(&x), images * geometry.image(), task);
+        pulp::Arch::new().dispatch(Forward { result, x, weight, geometry });
+    });
     result
 }
 
@@ -103,23 +102,19 @@ pub(super) fn depthwise_backward(
 ) -> (FlexTensor, FlexTensor) {
     let (x, weight, gradient) = (x.to_contiguous(), weight.to_contiguous(), gradient.to_contiguous());
     let geometry = Geometry::of(&x, window);
-    let shape = weight.layout().shape().clone();
+    let Window { kernel, .. } = window;
     let weight = floats(&weight);
-    let mut result = like(&x);
-    let parts: Vec<Vec<f32>> = floats_mut(&mut result)
-        .par_chunks_mut(geometry.images() * geometry.image())
-        .zip(floats(&x).par_chunks(geometry.images() * geometry.image()))
-        .zip(floats(&gradient).par_chunks(geometry.images() * geometry.out_image()))
-        .map(|((result, x), gradient)| {
-            let mut for_weight = vec![0.0; weight.len()];
-            let sums = &mut for_weight;
-            pulp::Arch::new().dispatch(Backward { result, sums, x, weight, gradient, geometry });
-            for_weight
-        })
-        .collect();
+    let (chunk, out_chunk) = (geometry.images() * geometry.image(), geometry.images() * geometry.out_image());
+    let ([result], parts) = filled(&[(shape(&x), chunk)], |task, [result]| {
+        let mut for_weight = vec![0.0; weight.len()];
+        let (sums, x) = (&mut for_weight, part(floats(&x), chunk, task));
+        let gradient = part(floats(&gradient), out_chunk, task);
+        pulp::Arch::new().dispatch(Backward { result, sums, x, weight, gradient, geometry });
+        for_weight
+    });
     let mut for_weight = vec![0.0; weight.len()];
     parts.iter().for_each(|part| kernels::add(&mut for_weight, part));
-    (result, FlexTensor::from_data(TensorData::new(for_weight, shape)))
+    (result, tensor(for_weight, [kernel, kernel, geometry.channels]))
 }
 
 /// The outputs of some images.

@@ -22,9 +22,9 @@ fn apply(result: &mut [f32], x: &[f32], function: impl Fn(f32) -> f32) {
 }
 
 #[inline(always)]
-fn apply_both(result: &mut [f32], x: &[f32], g: &[f32], function: impl Fn(f32, f32) -> f32) {
-    for ((result, &x), &g) in result.iter_mut().zip(x).zip(g) {
-        *result = function(x, g);
+fn change(g: &mut [f32], x: &[f32], function: impl Fn(f32, f32) -> f32) {
+    for (g, &x) in g.iter_mut().zip(x) {
+        *g = function(x, *g);
     }
 }
 
@@ -44,9 +44,9 @@ kernels! {
         apply(result, x, |x| x.max(0.0));
     }
 
-    /// g times the derivative of [`relu`] at x.
-    fn relu_backward(result: &'a mut [f32], x: &'a [f32], g: &'a [f32]) {
-        apply_both(result, x, g, |x, g| if_so(x > 0.0, g));
+    /// Multiplies g with the derivative of [`relu`] at x.
+    fn relu_backward(g: &'a mut [f32], x: &'a [f32]) {
+        change(g, x, |x, g| if_so(x > 0.0, g));
     }
 
     /// max(min(x, 6), 0)
@@ -54,9 +54,9 @@ kernels! {
         apply(result, x, clip6);
     }
 
-    /// g times the derivative of [`relu6`] at x.
-    fn relu6_backward(result: &'a mut [f32], x: &'a [f32], g: &'a [f32]) {
-        apply_both(result, x, g, |x, g| if_so(x > 0.0 && x < 6.0, g));
+    /// Multiplies g with the derivative of [`relu6`] at x.
+    fn relu6_backward(g: &'a mut [f32], x: &'a [f32]) {
+        change(g, x, |x, g| if_so(x > 0.0 && x < 6.0, g));
     }
 
     /// x times [`hard_sigmoid`].
@@ -64,9 +64,9 @@ kernels! {
         apply(result, x, |x| x * (clip6(x + 3.0) * (1.0 / 6.0)));
     }
 
-    /// g times the derivative of [`hard_swish`] at x.
-    fn hard_swish_backward(result: &'a mut [f32], x: &'a [f32], g: &'a [f32]) {
-        apply_both(result, x, g, |x, g| {
+    /// Multiplies g with the derivative of [`hard_swish`] at x.
+    fn hard_swish_backward(g: &'a mut [f32], x: &'a [f32]) {
+        change(g, x, |x, g| {
             g * (1.0 / 6.0) * (clip6(x + 3.0) + if_so(x > -3.0 && x < 3.0, x))
         });
     }
@@ -76,9 +76,9 @@ kernels! {
         apply(result, x, |x| clip6(x + 3.0) * (1.0 / 6.0));
     }
 
-    /// g times the derivative of [`hard_sigmoid`] at x.
-    fn hard_sigmoid_backward(result: &'a mut [f32], x: &'a [f32], g: &'a [f32]) {
-        apply_both(result, x, g, |x, g| if_so(x > -3.0 && x < 3.0, g * (1.0 / 6.0)));
+    /// Multiplies g with the derivative of [`hard_sigmoid`] at x.
+    fn hard_sigmoid_backward(g: &'a mut [f32], x: &'a [f32]) {
+        change(g, x, |x, g| if_so(x > -3.0 && x < 3.0, g * (1.0 / 6.0)));
     }
 
     /// The mean of each column, and the sum of the squares of the distances from it.

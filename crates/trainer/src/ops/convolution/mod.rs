@@ -1,25 +1,25 @@
 //! The operations of convolution networks, on images with the channels last: `[batch, height, width, channels]`.
 //!
-//! So a pointwise convolution is a fully connected layer of the pixels, batch normalisation takes statistics
+//! So a 1 x 1 convolution is a fully connected layer of the pixels, batch normalisation takes statistics
 //! of columns, a depthwise convolution works on vectors of channels, and a slice has the leading columns.
 
 mod backward;
 mod columns;
 mod defaults;
 mod depthwise;
+mod full;
 mod kernels;
 mod pixels;
 mod planes;
 #[cfg(test)]
 mod tests;
-mod unfold;
 mod window;
 
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 use burn::backend::Cube;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, Flex, TensorMetadata, backend_extension};
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, module::linear};
 
 use super::elementwise;
 
@@ -57,14 +57,32 @@ pub(crate) trait ConvolutionOps: Backend {
         defaults::depthwise_backward::<Self>(x, &weight, &gradient, window)
     }
 
-    /// See [`unfold`].
-    fn unfold_windows(x: FloatTensor<Self>, window: Window) -> FloatTensor<Self> {
-        defaults::unfold::<Self>(x, window)
+    /// See [`convolution`]; without a bias.
+    fn full_convolution(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        window: Window,
+    ) -> FloatTensor<Self> {
+        defaults::convolution::<Self>(x, weight, window)
     }
 
-    /// The gradient of [`Self::unfold_windows`] for x, of the given shape.
-    fn fold_windows(gradient: FloatTensor<Self>, shape: [usize; 4], window: Window) -> FloatTensor<Self> {
-        defaults::fold::<Self>(gradient, shape, window)
+    /// The gradient of [`Self::full_convolution`] for x, of the given shape.
+    fn full_convolution_backward_x(
+        weight: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        shape: [usize; 4],
+        window: Window,
+    ) -> FloatTensor<Self> {
+        defaults::convolution_backward_x::<Self>(weight, gradient, shape, window)
+    }
+
+    /// The gradient of [`Self::full_convolution`] for the weight.
+    fn full_convolution_backward_weight(
+        x: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        window: Window,
+    ) -> FloatTensor<Self> {
+        defaults::convolution_backward_weight::<Self>(x, gradient, window)
     }
 
     /// See [`moments`].
@@ -154,12 +172,29 @@ impl ConvolutionOps for Flex {
         depthwise::depthwise_backward(&x, &weight, &gradient, window)
     }
 
-    fn unfold_windows(x: FloatTensor<Self>, window: Window) -> FloatTensor<Self> {
-        unfold::unfold(&x, window)
+    fn full_convolution(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        window: Window,
+    ) -> FloatTensor<Self> {
+        full::convolution(&x, &weight, window)
     }
 
-    fn fold_windows(gradient: FloatTensor<Self>, shape: [usize; 4], window: Window) -> FloatTensor<Self> {
-        unfold::fold(&gradient, shape, window)
+    fn full_convolution_backward_x(
+        weight: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        shape: [usize; 4],
+        window: Window,
+    ) -> FloatTensor<Self> {
+        full::convolution_backward_x(&weight, &gradient, shape, window)
+    }
+
+    fn full_convolution_backward_weight(
+        x: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        window: Window,
+    ) -> FloatTensor<Self> {
+        full::convolution_backward_weight(&x, &gradient, window)
     }
 
     fn column_moments(x: FloatTensor<Self>) -> (FloatTensor<Self>, FloatTensor<Self>) {
@@ -199,10 +234,10 @@ impl ConvolutionOps for Flex {
         kind: Activation,
     ) -> FloatTensor<Self> {
         match kind {
-            Activation::Relu => elementwise::binary(&x, &gradient, kernels::relu_backward),
-            Activation::Relu6 => elementwise::binary(&x, &gradient, kernels::relu6_backward),
-            Activation::HardSwish => elementwise::binary(&x, &gradient, kernels::hard_swish_backward),
-            Activation::HardSigmoid => elementwise::binary(&x, &gradient, kernels::hard_sigmoid_backward),
+            Activation::Relu => elementwise::change(gradient, &x, kernels::relu_backward),
+            Activation::Relu6 => elementwise::change(gradient, &x, kernels::relu6_backward),
+            Activation::HardSwish => elementwise::change(gradient, &x, kernels::hard_swish_backward),
+            Activation::HardSigmoid => elementwise::change(gradient, &x, kernels::hard_sigmoid_backward),
         }
     }
 
@@ -238,14 +273,37 @@ pub(crate) fn depthwise(x: Tensor<4>, weight: Tensor<3>, shape: Window) -> Tenso
     ))
 }
 
-/// The pixels under each place of the window, so that a full convolution is a fully connected layer of them.
+/// A convolution of all channels, plus a bias where there is one.
 ///
 /// # Shapes
 ///
-/// - x: `[batch, height, width, channels]`
-/// - output: `[batch * out_height * out_width, kernel * kernel * channels]`
-pub(crate) fn unfold(x: Tensor<4>, shape: Window) -> Tensor<2> {
-    Tensor::from_dispatch(<Dispatch as ConvolutionOps>::unfold_windows(x.into_dispatch(), shape))
+/// - x: `[batch, height, width, inputs]`
+/// - weight: `[kernel * kernel * inputs, outputs]`, row by row of the window
+/// - bias: `[outputs]`
+/// - output: `[batch, out_height, out_width, outputs]`, see [`Window::output`]
+pub(crate) fn convolution(
+    x: Tensor<4>,
+    weight: Tensor<2>,
+    bias: Option<Tensor<1>>,
+    window: Window,
+) -> Tensor<4> {
+    let [batch, height, width, inputs] = x.dims();
+    let outputs = weight.dims()[1];
+    if window == Window::PIXEL {
+        let rows = x.reshape([batch * height * width, inputs]);
+        let rows = match bias {
+            Some(bias) => super::linear(rows, weight, bias),
+            None => linear(rows, weight, None),
+        };
+        return rows.reshape([batch, height, width, outputs]);
+    }
+    let (x, weight) = (x.into_dispatch(), weight.into_dispatch());
+    let y: Tensor<4> =
+        Tensor::from_dispatch(<Dispatch as ConvolutionOps>::full_convolution(x, weight, window));
+    match bias {
+        Some(bias) => y + bias.reshape([1, 1, 1, outputs]),
+        None => y,
+    }
 }
 
 /// [Batch normalisation](https://arxiv.org/abs/1502.03167) by the statistics of the rows themselves.

@@ -1,9 +1,8 @@
 //! What an image's channels have in common over its pixels, an image a task.
 
 use burn_flex::FlexTensor;
-use rayon::prelude::*;
 
-use super::elementwise::{floats, floats_mut, like, zeros};
+use super::elementwise::{filled, floats, part, shape};
 use super::kernels;
 use crate::ops::kernels::sum_rows;
 
@@ -17,12 +16,10 @@ fn sizes(x: &FlexTensor) -> (usize, usize, usize) {
 pub(super) fn scale(x: &FlexTensor, gate: &FlexTensor) -> FlexTensor {
     let (x, gate) = (x.to_contiguous(), gate.to_contiguous());
     let (_, pixels, channels) = sizes(&x);
-    let mut result = like(&x);
-    floats_mut(&mut result)
-        .par_chunks_mut(pixels * channels)
-        .zip(floats(&x).par_chunks(pixels * channels))
-        .zip(floats(&gate).par_chunks(channels))
-        .for_each(|((result, x), gate)| kernels::scale(result, x, gate));
+    let image = pixels * channels;
+    let ([result], _) = filled(&[(shape(&x), image)], |task, [result]| {
+        kernels::scale(result, part(floats(&x), image, task), part(floats(&gate), channels, task));
+    });
     result
 }
 
@@ -30,12 +27,10 @@ pub(super) fn scale(x: &FlexTensor, gate: &FlexTensor) -> FlexTensor {
 pub(super) fn sum_products(a: &FlexTensor, b: &FlexTensor) -> FlexTensor {
     let (a, b) = (a.to_contiguous(), b.to_contiguous());
     let (batch, pixels, channels) = sizes(&a);
-    let mut result = zeros([batch, channels].into());
-    floats_mut(&mut result)
-        .par_chunks_mut(channels)
-        .zip(floats(&a).par_chunks(pixels * channels))
-        .zip(floats(&b).par_chunks(pixels * channels))
-        .for_each(|((sums, a), b)| kernels::sum_products(sums, a, b));
+    let image = pixels * channels;
+    let ([result], _) = filled(&[([batch, channels].into(), channels)], |task, [sums]| {
+        kernels::sum_products(sums, part(floats(&a), image, task), part(floats(&b), image, task));
+    });
     result
 }
 
@@ -43,12 +38,9 @@ pub(super) fn sum_products(a: &FlexTensor, b: &FlexTensor) -> FlexTensor {
 pub(super) fn mean(x: &FlexTensor) -> FlexTensor {
     let x = x.to_contiguous();
     let (batch, pixels, channels) = sizes(&x);
-    let mut result = zeros([batch, channels].into());
-    floats_mut(&mut result).par_chunks_mut(channels).zip(floats(&x).par_chunks(pixels * channels)).for_each(
-        |(sums, x)| {
-            sum_rows(sums, x);
-            sums.iter_mut().for_each(|sum| *sum /= pixels as f32);
-        },
-    );
+    let ([result], _) = filled(&[([batch, channels].into(), channels)], |task, [sums]| {
+        sum_rows(sums, part(floats(&x), pixels * channels, task));
+        sums.iter_mut().for_each(|sum| *sum /= pixels as f32);
+    });
     result
 }

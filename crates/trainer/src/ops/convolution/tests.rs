@@ -1,5 +1,5 @@
 use burn::backend::Dispatch;
-use burn::tensor::ops::{ConvOptions, UnfoldOptions};
+use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Device, Tensor, activation, module};
 use elastic_space::conv;
 use proptest::prelude::*;
@@ -133,34 +133,21 @@ proptest! {
     }
 
     #[test]
-    fn unfold_is_that_of_burn(
-        (window, [height, width]) in window_and_size(), batch in 1_usize..4, channels in 1_usize..9, seed: u64,
+    fn convolution_is_that_of_burn(
+        (window, [height, width]) in window_and_size(),
+        batch in 1_usize..4, inputs in 1_usize..9, outputs in 1_usize..70, seed: u64,
     ) {
         let mut draw = draw(seed, Device::flex().autodiff());
-        let x = draw.normal([batch, height, width, channels], 1.0).require_grad();
-        let ours = super::unfold(x.clone(), window);
-        let (kernel, [rows, columns]) = (window.kernel, ours.dims());
-        let unfolding = UnfoldOptions::new([window.stride; 2], [0; 2], [1; 2]);
-        let burns = module::unfold4d(padded(x.clone(), window), [kernel; 2], unfolding)
-            .reshape([batch, channels, kernel * kernel, rows / batch])
-            .permute([0, 3, 2, 1])
-            .reshape([rows, columns]);
-        same((ours, burns), &draw.normal([rows, columns], 1.0), |all| vec![flat(x.grad(all))])?;
-    }
-
-    #[test]
-    fn a_layer_of_the_unfolded_is_a_convolution(
-        (window, [height, width]) in window_and_size(),
-        inputs in 1_usize..7, outputs in 1_usize..9, seed: u64,
-    ) {
-        let mut draw = draw(seed, Device::flex());
-        let x = draw.normal([2, height, width, inputs], 1.0);
-        let weight = draw.normal([window.kernel, window.kernel, inputs, outputs], 1.0);
-        let rows = super::unfold(x.clone(), window);
-        let ours = rows.matmul(weight.clone().reshape([window.taps() * inputs, outputs]));
-        let burns = module::conv2d(padded(x, window), weight.permute([3, 2, 0, 1]), None, options(window, 1));
-        let burns = burns.permute([0, 2, 3, 1]).reshape(ours.dims());
-        prop_assert!(worst_difference(ours, burns) < TOLERANCE);
+        let x = draw.normal([batch, height, width, inputs], 1.0).require_grad();
+        let weight = draw.normal([window.taps() * inputs, outputs], 1.0).require_grad();
+        let bias = draw.normal([outputs], 1.0).require_grad();
+        let ours = super::convolution(x.clone(), weight.clone(), Some(bias.clone()), window);
+        let kernel = weight.clone().reshape([window.kernel, window.kernel, inputs, outputs]).permute([3, 2, 0, 1]);
+        let burns = module::conv2d(padded(x.clone(), window), kernel, Some(bias.clone()), options(window, 1));
+        let burns = burns.permute([0, 2, 3, 1]);
+        prop_assert_eq!(ours.dims(), burns.dims());
+        let weights = draw.normal(ours.dims(), 1.0);
+        same((ours, burns), &weights, |all| vec![flat(x.grad(all)), flat(weight.grad(all)), flat(bias.grad(all))])?;
     }
 
     #[test]
@@ -221,7 +208,8 @@ proptest! {
         let gradient: Tensor<4> = draw.normal([2, out_height, out_width, channels], 1.0);
         let weight: Tensor<3> = draw.normal([window.kernel, window.kernel, channels], 1.0);
         let (gamma, gate): (Tensor<1>, Tensor<2>) = (draw.normal([channels], 1.0), draw.normal([2, channels], 1.0));
-        let unfolded = draw.normal([2 * out_height * out_width, window.taps() * channels], 1.0);
+        let filters: Tensor<2> = draw.normal([window.taps() * channels, 5], 1.0);
+        let for_filters: Tensor<4> = draw.normal([2, out_height, out_width, 5], 1.0);
         let backward = |device: &Device| {
             macro_rules! on {
                 ($x:expr) => { Tensor::from_data($x.to_data(), device) };
@@ -235,13 +223,17 @@ proptest! {
             let data1 = |x| Tensor::<1>::from_dispatch(x).into_data();
             let (for_x, for_weight) =
                 Dispatch::depthwise_backward(on4(&x), weight.into_dispatch(), on4(&gradient), window);
-            let fold = Dispatch::fold_windows(on2(&unfolded), shape, window);
+            let y = Dispatch::full_convolution(on4(&x), on2(&filters), window);
+            let for_pixels =
+                Dispatch::full_convolution_backward_x(on2(&filters), on4(&for_filters), shape, window);
+            let for_filters = Dispatch::full_convolution_backward_weight(on4(&x), on4(&for_filters), window);
             let (a, b, c) = Dispatch::fused_batch_norm_backward(rows(&x), gamma.into_dispatch(), rows(&g), 0.1);
             let (scaled, for_gate) = Dispatch::scale_channels_backward(on4(&x), on2(&gate), on4(&g));
-            let all = [data4(for_x), Tensor::<3>::from_dispatch(for_weight).into_data(), data4(fold)];
+            let convolution = [data4(y), data4(for_pixels), data2(for_filters)];
+            let all = [data4(for_x), Tensor::<3>::from_dispatch(for_weight).into_data()];
             let norm = [data2(a), data1(b), data1(c), data4(scaled), data2(for_gate)];
             let steps = KINDS.map(|kind| data4(Dispatch::piecewise_backward(on4(&x), on4(&g), kind)));
-            all.into_iter().chain(norm).chain(steps)
+            all.into_iter().chain(convolution).chain(norm).chain(steps)
         };
         for (index, (kernel, default)) in backward(&flex).zip(backward(&composed)).enumerate() {
             let values = |data: burn::tensor::TensorData| {

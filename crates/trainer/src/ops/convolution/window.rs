@@ -29,6 +29,10 @@ pub(crate) struct Window {
 }
 
 impl Window {
+    /// Each pixel by itself.
+    pub(crate) const PIXEL: Self =
+        Self { kernel: 1, stride: 1, padding: Padding { top: 0, bottom: 0, left: 0, right: 0 } };
+
     /// With the zeros that a space's padding gives an image of `[height, width]`.
     pub(crate) fn padded(
         padding: conv::Padding,
@@ -55,7 +59,7 @@ impl Window {
     }
 
     /// Pixels of the window.
-    pub(super) fn taps(&self) -> usize {
+    pub(crate) fn taps(&self) -> usize {
         self.kernel * self.kernel
     }
 

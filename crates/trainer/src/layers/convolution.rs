@@ -1,26 +1,24 @@
-//! A convolution as a matrix on rows of pixels, and its batch normalisation.
+//! A convolution of all channels and its batch normalisation.
 
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Tensor, module::linear};
+use burn::tensor::{Device, Tensor};
 use rand::Rng;
 
 use super::batch_norm::Moments;
 use super::{ElasticBatchNorm, Normalisation, Transforms, leading};
-use crate::ops;
+use crate::ops::{self, Window};
 use crate::parameters::{param, xavier_uniform};
 
-/// A 1 x 1 convolution without bias, then batch normalisation (A1).
-///
-/// A larger kernel is the same on rows that hold each pixel's neighbourhood.
+/// A convolution without bias, then batch normalisation (A1).
 #[derive(Module, Debug)]
-pub struct ElasticPointwise {
-    /// `[largest inputs, largest outputs]`
+pub struct ElasticConvolution {
+    /// `[kernel * kernel * largest inputs, largest outputs]`, row by row of the window
     pub weight: Param<Tensor<2>>,
     /// On the outputs.
     pub norm: ElasticBatchNorm,
 }
 
-impl ElasticPointwise {
+impl ElasticConvolution {
     /// A layer of the largest sizes with Xavier-uniform weights.
     pub fn new(inputs: usize, outputs: usize, device: &Device, rng: &mut impl Rng) -> Self {
         Self {
@@ -41,7 +39,7 @@ impl ElasticPointwise {
         Self { norm: self.norm.with_epsilon(epsilon), ..self }
     }
 
-    /// The weights of the first `inputs` and the first `outputs` channels, `[inputs, outputs]`.
+    /// The weights of the first `inputs` rows and the first `outputs` channels, `[inputs, outputs]`.
     pub fn slice(&self, inputs: usize, outputs: usize) -> Tensor<2> {
         leading(&self.weight, [inputs, outputs])
     }
@@ -60,16 +58,27 @@ impl ElasticPointwise {
     ///
     /// # Shapes
     ///
-    /// - x: `[rows, inputs]`
-    /// - output: `[rows, outputs]`
-    pub fn forward(&self, x: Tensor<2>, outputs: usize, normalisation: &mut Normalisation<'_>) -> Tensor<2> {
-        let inputs = x.dims()[1];
+    /// - x: `[batch, height, width, inputs]`
+    /// - output: `[batch, out_height, out_width, outputs]`, see [`Window::output`]
+    pub(crate) fn forward(
+        &self,
+        x: Tensor<4>,
+        window: Window,
+        outputs: usize,
+        normalisation: &mut Normalisation<'_>,
+    ) -> Tensor<4> {
+        let inputs = window.taps() * x.dims()[3];
         match normalisation.next() {
             Some(moments) => {
                 let (weight, bias) = self.folded(inputs, outputs, moments);
-                ops::linear(x, weight, bias)
+                ops::convolution(x, weight, Some(bias), window)
             }
-            None => self.norm.forward(linear(x, self.slice(inputs, outputs), None), normalisation),
+            None => {
+                let x = ops::convolution(x, self.slice(inputs, outputs), None, window);
+                let dims = x.dims();
+                let rows = x.reshape([dims[0] * dims[1] * dims[2], outputs]);
+                self.norm.forward(rows, normalisation).reshape(dims)
+            }
         }
     }
 }
