@@ -12,6 +12,7 @@ use elastic_runtime::{LibraryError, OpenError};
 use serde::Serialize;
 use thiserror::Error;
 
+use crate::fewer_bits::{AccuracyChanged, AccuracyDropped};
 use crate::table;
 
 /// How a command ends.
@@ -141,7 +142,7 @@ fn exit_of(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
     if let Some(SearchError::<anyhow::Error>::Infeasible { .. }) = cause.downcast_ref() {
         return Some(Exit::Infeasible);
     }
-    if cause.is::<SubnetOverBudget>() {
+    if cause.is::<SubnetOverBudget>() || cause.is::<AccuracyDropped>() {
         return Some(Exit::Infeasible);
     }
     if let Some(missed) = cause.downcast_ref::<BudgetMissed>() {
@@ -150,7 +151,7 @@ fn exit_of(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
     if cause.is::<WrongUsage>() {
         return Some(Exit::Usage);
     }
-    if cause.is::<VerificationFailed>() {
+    if cause.is::<VerificationFailed>() || cause.is::<AccuracyChanged>() {
         return Some(Exit::Mismatch);
     }
     if cause.is::<IdentityMismatch>() || cause.is::<LibraryError>() {

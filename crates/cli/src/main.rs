@@ -1,7 +1,9 @@
 //! The `elastic` command: trains elastic supernets, profiles devices, exports ONNX models.
 
 mod commands;
+mod digest;
 mod exit;
+mod fewer_bits;
 mod health;
 mod judge;
 mod model_file;

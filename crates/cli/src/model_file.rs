@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use elastic_data::DataConfig;
+use elastic_exporter::precision::{Precision, UnknownPrecision};
 use elastic_exporter::{Batch, Form, GraphOptions, UnknownForm};
 use elastic_space::Subnet;
 pub(crate) use elastic_space::subnet::METADATA_KEY as SUBNET_KEY;
@@ -16,7 +17,7 @@ pub(crate) const CHECKPOINT_KEY: &str = "elastic.checkpoint";
 /// The key of the batch: a number or `dynamic`.
 pub(crate) const BATCH_KEY: &str = "elastic.batch";
 /// The key of the form: the name of a [`Form`].
-const FORM_KEY: &str = "elastic.form";
+pub(crate) const FORM_KEY: &str = "elastic.form";
 /// The key of the preprocessing constants, as JSON.
 const PREPROCESSING_KEY: &str = "elastic.preprocessing";
 
@@ -28,6 +29,10 @@ pub(crate) struct BatchSize(pub(crate) Option<usize>);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FormChoice(pub(crate) Option<Form>);
 
+/// The precision of a model, as the command line writes it; `None` is the fastest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PrecisionChoice(pub(crate) Option<Precision>);
+
 /// How a network is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Writing {
@@ -35,12 +40,13 @@ pub(crate) struct Writing {
     pub(crate) batch: Option<usize>,
     pub(crate) form: Form,
     pub(crate) opset: i64,
+    pub(crate) precision: Precision,
 }
 
 impl Writing {
-    /// The portable form.
+    /// The portable form in 32-bit floats.
     pub(crate) fn portable(batch: Option<usize>) -> Self {
-        Self { batch, form: Form::Portable, opset: Form::Portable.opset() }
+        Self { batch, form: Form::Portable, opset: Form::Portable.opset(), precision: Precision::Fp32 }
     }
 }
 
@@ -51,7 +57,7 @@ pub(crate) struct InvalidBatch {
     text: String,
 }
 
-/// What is written besides the network; nothing that changes from run to run.
+/// What is written besides the network; nothing that changes from run to run. Fewer bits are a second step.
 pub(crate) fn options(run: &Run, subnet: &Subnet, writing: Writing) -> anyhow::Result<GraphOptions> {
     options_of(&run.model.data, &run.loaded.sha256, subnet, writing)
 }
@@ -61,7 +67,7 @@ pub(crate) fn options_of(
     data: &DataConfig,
     weights: &str,
     subnet: &Subnet,
-    Writing { batch, form, opset }: Writing,
+    Writing { batch, form, opset, .. }: Writing,
 ) -> anyhow::Result<GraphOptions> {
     let preprocessing = serde_json::json!({
         "scale": 1.0 / 255.0,
@@ -98,6 +104,14 @@ impl FromStr for FormChoice {
     type Err = UnknownForm;
 
     fn from_str(text: &str) -> Result<Self, UnknownForm> {
+        if text == "auto" { Ok(Self(None)) } else { Ok(Self(Some(text.parse()?))) }
+    }
+}
+
+impl FromStr for PrecisionChoice {
+    type Err = UnknownPrecision;
+
+    fn from_str(text: &str) -> Result<Self, UnknownPrecision> {
         if text == "auto" { Ok(Self(None)) } else { Ok(Self(Some(text.parse()?))) }
     }
 }

@@ -6,6 +6,7 @@ use elastic_space::platform::Runtime;
 use elastic_space::{Array, Subnet};
 use serde::Serialize;
 
+use crate::digest::{Digest, digest};
 use crate::exit::VerificationFailed;
 use crate::judge::Validation;
 use crate::platforms::onnx_runtime_cpu;
@@ -15,7 +16,7 @@ use crate::runs::Run;
 /// Validation images on which logits are compared.
 const COMPARED_IMAGES: usize = 256;
 /// Inputs of one run of a model with dynamic batch.
-const DYNAMIC_BATCH: usize = 64;
+pub(crate) const DYNAMIC_BATCH: usize = 64;
 
 /// Why a model with operators of ONNX Runtime's own is compared in it alone.
 const NOT_IN_TRACT: &str =
@@ -36,10 +37,12 @@ pub(crate) struct Proof {
     pub(crate) test_accuracy: f64,
     /// Images of the test set.
     pub(crate) test_images: usize,
+    /// What they are.
+    pub(crate) test_digest: Digest,
 }
 
 /// Compares a model with its supernet in ONNX Runtime and in tract on the first of some validation
-/// images, then reads its test accuracy.
+/// images, then reads the test accuracy of the file that is `written`: the same, or the same network in fewer bits.
 ///
 /// # Errors
 ///
@@ -47,7 +50,7 @@ pub(crate) struct Proof {
 pub(crate) fn prove(
     run: &Run,
     subnet: &Subnet,
-    model: &[u8],
+    [model, written]: [&[u8]; 2],
     batch: Option<usize>,
     validation: &Images,
     reporter: &Reporter,
@@ -58,10 +61,17 @@ pub(crate) fn prove(
     let agreement = compare(model, &validation.images, &reference, batch)?;
     let test = load_test(&run.model.data, run.model.space.input(), &mut |line| reporter.say(line))?;
     let images = normalise(&run.model.data.normalisation(), &test, 0..test.len());
-    let mut session = elastic_runtime::open(&onnx_runtime_cpu(1), model)?;
+    let mut session = elastic_runtime::open(&onnx_runtime_cpu(1), written)?;
     let test_accuracy = elastic_exporter::accuracy(session.as_mut(), &images, &test.labels, batch)?;
     let not_compared = not_compared(model)?;
-    Ok(Proof { agreement, not_compared, tolerance: TOLERANCE, test_accuracy, test_images: test.len() })
+    Ok(Proof {
+        agreement,
+        not_compared,
+        tolerance: TOLERANCE,
+        test_accuracy,
+        test_images: test.len(),
+        test_digest: digest(&test),
+    })
 }
 
 /// Why a model is not compared in tract, if it is not.

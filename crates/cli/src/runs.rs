@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::{Context, bail};
-use elastic_data::{Images, load_training};
+use elastic_data::{Splits, load_training};
 use elastic_trainer::checkpoint::{self, LoadedSupernet};
 use elastic_trainer::config::ModelError;
 use elastic_trainer::run_folder::{RunFolder, STAGES};
@@ -56,15 +56,16 @@ impl Run {
         Ok(Self { folder, model, loaded })
     }
 
-    /// The run, ready to judge and to extract subnets, and the images that subnets are chosen and models compared by.
+    /// The run, ready to judge and to extract subnets, and its images: subnets are chosen and models compared by those for
+    /// validation.
     ///
     /// Where the family has batch normalisation, it is measured on images of the training data.
-    pub(crate) fn with_images(mut self, reporter: &Reporter) -> anyhow::Result<(Self, Images)> {
+    pub(crate) fn with_images(mut self, reporter: &Reporter) -> anyhow::Result<(Self, Splits)> {
         let model = &self.model;
         let loaded =
             load_training(&model.data, model.space.input(), model.seed(), &mut |line| reporter.say(line))?;
         self.loaded.supernet.calibration = calibration::images(model, &loaded.splits.train);
-        Ok((self, loaded.splits.validation))
+        Ok((self, loaded.splits))
     }
 
     /// The run's name.

@@ -574,6 +574,11 @@ fn exports() {
             "an opset that lacks the form's operators",
             "export --budget 1mflops --form attention23 --opset 22",
         ),
+        typed("a precision that is unknown", "export --budget 1mflops --precision int4").code(2),
+        typed("a drop that is no percentage", "export --budget 1mflops --max-accuracy-drop 0.5").code(2),
+        typed("a calibration that is unknown", "export --budget 1mflops --calibration mean").code(2),
+        typed("no calibration images", "export --budget 1mflops --calibration-images 0"),
+        typed("the fastest precision without a platform", "export --budget 1mflops --precision auto"),
         typed(
             "a form that the platform does not take",
             "export --budget 1mflops --form contrib-attention --platform host-tract",
@@ -593,6 +598,15 @@ fn models_to_verify() {
         case("a model of another program", VERIFY, |b| {
             change_model(b, EXPORTED, |model| model.metadata_props.clear());
         }),
+        case("a model in fewer bits whose accuracy was changed", VERIFY, |b| {
+            b.succeed("export --budget 1mflops --precision int8-dynamic --max-accuracy-drop 100%");
+            change_model(b, EXPORTED, |model| {
+                let entry = model.metadata_props.iter_mut().find(|entry| entry.key() == "elastic.accuracy");
+                let lie = "{\"images\":20,\"accuracy-fp32\":2.0,\"accuracy\":2.0}";
+                entry.expect("the accuracy is there").value = Some(lie.to_owned());
+            });
+        })
+        .code(8),
         case("a model whose metadata were changed", VERIFY, |b| {
             change_model(b, EXPORTED, |model| {
                 let subnet = model.metadata_props.iter_mut().find(|entry| entry.key() == "elastic.subnet");

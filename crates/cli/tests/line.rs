@@ -272,6 +272,74 @@ fn a_form_is_verified_where_its_operators_are_known() {
 }
 
 #[test]
+fn papers_lie_beside_a_model() {
+    let bench = profiled();
+    let command = "export --subnet largest --platform host-1t --form portable --precision int8-dynamic \
+                   --max-accuracy-drop 100%";
+    let papers = ["once", "twice"].map(|out| {
+        let report = bench.succeed_json(&format!("{command} --out exports/papers-{out}"))[0].clone();
+        let read =
+            |extension: &str| bench.read(&format!("exports/papers-{out}/tiny-host-1t-largest.{extension}"));
+        let manifest: Value = serde_json::from_slice(&read("manifest.json")).expect("a manifest is JSON");
+        let bom: Value = serde_json::from_slice(&read("cdx.json")).expect("a bill of materials is JSON");
+        let hash = elastic_space::file::sha256(&read("onnx"));
+        assert_eq!(manifest["sha256"], hash);
+        assert_eq!(manifest["checkpoint-sha256"], report["checkpoint"]);
+        let config = elastic_space::file::sha256(&bench.read("runs/tiny/config.yaml"));
+        assert_eq!(manifest["config-sha256"], config);
+        assert_eq!(manifest["test-images"], report["proof"]["test-digest"]);
+        has(&manifest, &["train-images", "validation-images", "program-sha256", "seed", "elastic-version"]);
+        assert_eq!((&bom["bomFormat"], &bom["specVersion"]), (&"CycloneDX".into(), &"1.6".into()));
+        assert_eq!(bom["metadata"]["component"]["hashes"][0]["content"], hash);
+        let card = String::from_utf8(read("md")).expect("a card is text");
+        for word in [&hash, "# tiny-host-1t-largest", "int8-dynamic", "accuracy on test images", "host-1t"] {
+            assert!(card.contains(word), "`{word}` is missing in {card}");
+        }
+        bom.to_string()
+    });
+    assert_eq!(papers[0], papers[1], "the bill of materials of the same file is the same");
+}
+
+#[test]
+fn models_in_fewer_bits() {
+    let bench = profiled();
+    for precision in ["fp16", "int8-dynamic", "int8-dynamic-per-channel", "int8-static --calibration entropy"]
+    {
+        let name = precision.split(' ').next().expect("a word");
+        let flags = format!("--precision {precision} --max-accuracy-drop 100% --batch dynamic");
+        let files = ["", "-again"].map(|again| {
+            let out = format!("exports/{name}{again}");
+            let report = bench.succeed_json(&format!("export --subnet largest {flags} --out {out}"));
+            assert_eq!(report[0]["precision"], name);
+            let cost = &report[0]["fewer-bits"];
+            has(cost, &["images", "accuracy", "accuracy-fp32", "accuracy-drop", "allowed-drop"]);
+            let is_static = name == "int8-static";
+            assert_eq!(!cost["calibration"].is_null(), is_static, "{name}: {cost}");
+            let proof = bench.succeed_json(&format!("verify {out}/tiny-largest.onnx"));
+            assert_eq!(proof, report[0]["proof"], "{name}");
+            bench.read(&format!("{out}/tiny-largest.onnx"))
+        });
+        assert!(files[0] == files[1], "{name}: the same inputs give the same file");
+    }
+}
+
+#[test]
+fn the_fastest_precision_within_the_drop_is_written() {
+    let bench = profiled();
+    let command = "export --subnet largest --platform host-1t --precision auto --form portable --out exports/any-precision";
+    let report = &bench.succeed_json(command)[0];
+    let forms = report["forms"].as_array().expect("a list");
+    let tried: Vec<&str> = forms.iter().filter_map(|form| form["precision"].as_str()).collect();
+    assert_eq!(tried, ["fp32", "fp16", "int8-dynamic", "int8-dynamic-per-channel", "int8-static"]);
+    let is_written = |form: &&Value| form["precision"] == report["precision"];
+    let written = forms.iter().find(is_written).expect("what was written was measured");
+    assert_eq!(written["p50-us"], report["measured-latency-us"]);
+    if report["precision"] != "fp32" {
+        assert!(number(&report["fewer-bits"]["accuracy-drop"]) <= 0.01, "{report:#}");
+    }
+}
+
+#[test]
 fn the_same_seed_gives_the_same_file() {
     let bench = profiled();
     // Which form is the fastest depends on the device's clock; a form that is named does not.

@@ -5,6 +5,7 @@
 
 pub mod graph;
 pub mod onnx;
+pub mod precision;
 pub mod search;
 pub mod verify;
 

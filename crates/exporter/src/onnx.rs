@@ -139,7 +139,11 @@ pub mod tensor_proto {
     pub enum DataType {
         Undefined = 0,
         Float = 1,
+        Uint8 = 2,
+        Int8 = 3,
+        Int32 = 6,
         Int64 = 7,
+        Float16 = 10,
     }
     impl DataType {
         /// String value of the enum field names used in the ProtoBuf definition.
@@ -150,7 +154,11 @@ pub mod tensor_proto {
             match self {
                 Self::Undefined => "UNDEFINED",
                 Self::Float => "FLOAT",
+                Self::Uint8 => "UINT8",
+                Self::Int8 => "INT8",
+                Self::Int32 => "INT32",
                 Self::Int64 => "INT64",
+                Self::Float16 => "FLOAT16",
             }
         }
         /// Creates an enum from field names used in the ProtoBuf definition.
@@ -158,7 +166,11 @@ pub mod tensor_proto {
             match value {
                 "UNDEFINED" => Some(Self::Undefined),
                 "FLOAT" => Some(Self::Float),
+                "UINT8" => Some(Self::Uint8),
+                "INT8" => Some(Self::Int8),
+                "INT32" => Some(Self::Int32),
                 "INT64" => Some(Self::Int64),
+                "FLOAT16" => Some(Self::Float16),
                 _ => None,
             }
         }

@@ -146,22 +146,32 @@ fn check_samples(images: &Array, field: &'static str, shape: &[usize]) -> Result
     if fits { Ok(()) } else { Err(refuse()) }
 }
 
-/// The logits of every image, one row each.
-fn logits(session: &mut dyn Session, images: &Array, batch: usize) -> Result<Vec<Vec<f32>>, VerifyError> {
-    if batch == 0 {
-        return Err(VerifyError::Batch);
-    }
+/// The images in batches of one size; the last is filled up with copies of the last image.
+///
+/// # Panics
+///
+/// If the batch is 0.
+pub(crate) fn batches(images: &Array, batch: usize) -> impl Iterator<Item = Array> {
     let values = images.shape[1..].iter().product::<usize>();
-    let samples = images.shape[0];
-    let mut rows = Vec::with_capacity(samples);
-    for chunk in images.data.chunks(batch * values) {
+    images.data.chunks(batch * values).map(move |chunk| {
         let last = &chunk[chunk.len() - values..];
         let mut data = chunk.to_vec();
         while data.len() < batch * values {
             data.extend_from_slice(last);
         }
-        let shape = [&[batch], &images.shape[1..]].concat();
-        let outputs = session.run(&[Array { shape, data }])?;
+        Array { shape: [&[batch], &images.shape[1..]].concat(), data }
+    })
+}
+
+/// The logits of every image, one row each.
+fn logits(session: &mut dyn Session, images: &Array, batch: usize) -> Result<Vec<Vec<f32>>, VerifyError> {
+    if batch == 0 {
+        return Err(VerifyError::Batch);
+    }
+    let samples = images.shape[0];
+    let mut rows = Vec::with_capacity(samples);
+    for images in batches(images, batch) {
+        let outputs = session.run(&[images])?;
         match outputs.as_slice() {
             [logits] if logits.shape.len() == 2 && logits.shape[0] == batch && logits.shape[1] > 0 => {
                 let missing = samples - rows.len();

@@ -1,4 +1,5 @@
-//! The training images on which a subnet's batch normalisation is measured before it is judged or exported.
+//! The training images on which a subnet's batch normalisation is measured before it is judged or exported, and those
+//! that tell the ranges of its values.
 
 use elastic_data::{Images, normalise};
 use elastic_space::Array;
@@ -13,8 +14,21 @@ use crate::config::Model;
 ///
 /// Output: `[images, channels, height, width]`, normalised.
 pub fn images(model: &Model, train: &Images) -> Option<Array> {
-    let count = model.training.calibration_images?.min(train.len());
-    let mut rng = model.seed().generator(Purpose::Calibrate, 0);
+    Some(drawn(model, train, model.training.calibration_images?, 0))
+}
+
+/// Training images on which the ranges of a network's values are observed; always the same, without augmentation.
+///
+/// # Shapes
+///
+/// Output: `[images, channels, height, width]`, normalised; as many as there are if fewer than `count`.
+pub fn observed_images(model: &Model, train: &Images, count: usize) -> Array {
+    drawn(model, train, count, 1)
+}
+
+fn drawn(model: &Model, train: &Images, count: usize, index: u64) -> Array {
+    let count = count.min(train.len());
+    let mut rng = model.seed().generator(Purpose::Calibrate, index);
     let positions = rand::seq::index::sample(&mut rng, train.len(), count).into_vec();
-    Some(normalise(&model.data.normalisation(), &train.select(&positions), 0..count))
+    normalise(&model.data.normalisation(), &train.select(&positions), 0..count)
 }

@@ -4,10 +4,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Args;
-use elastic_exporter::read_metadata;
+use elastic_data::Splits;
+use elastic_exporter::precision::{PRECISION_KEY, Precision};
+use elastic_exporter::{Form, build, opsets, read_metadata};
 use elastic_space::{Subnet, file};
 
-use crate::model_file::{BATCH_KEY, BatchSize, CHECKPOINT_KEY, SUBNET_KEY};
+use crate::fewer_bits::{self, ACCURACY_KEY};
+use crate::model_file::{self, BATCH_KEY, BatchSize, CHECKPOINT_KEY, FORM_KEY, SUBNET_KEY, Writing};
 use crate::progress::Reporter;
 use crate::proof::{self, Proof};
 use crate::runs::{Run, short_hash};
@@ -17,7 +20,8 @@ use crate::table::{self, Format, percent};
 ///
 /// The model runs in ONNX Runtime and in tract on real validation images; logits must agree with the
 /// supernet's to 1e-4, with the same top class everywhere, else the exit code is 8. A model of the form
-/// `contrib-attention` runs in ONNX Runtime alone, which is said.
+/// `contrib-attention` runs in ONNX Runtime alone, which is said. Of a model in fewer bits the same network in 32-bit floats is
+/// compared, and the accuracy that the file says of itself is measured again.
 #[derive(Debug, Args)]
 pub(crate) struct Verify {
     /// The model that `elastic export` wrote.
@@ -55,8 +59,16 @@ impl Verify {
         }
         run.model.space.encode(&subnet)?;
         reporter.detail(&format!("verifying {} against {}", self.file.display(), run.folder.0.display()));
-        let (run, validation) = run.with_images(reporter)?;
-        let proof = proof::prove(&run, &subnet, &model, batch, &validation, reporter)?;
+        let (run, Splits { validation, .. }) = run.with_images(reporter)?;
+        let reduced =
+            metadata.get(PRECISION_KEY).is_some_and(|precision| precision != Precision::Fp32.name());
+        let fp32 = if reduced { self.in_fp32(&run, &subnet, &model, batch)? } else { model.clone() };
+        let proof = proof::prove(&run, &subnet, [&fp32, &model], batch, &validation, reporter)?;
+        if reduced {
+            let recorded = serde_json::from_str(entry(ACCURACY_KEY)?)
+                .with_context(|| format!("{}: metadata `{ACCURACY_KEY}` is damaged", self.file.display()))?;
+            fewer_bits::verify(&recorded, &model, batch, &run, &validation)?;
+        }
         match format {
             Format::Json => table::print_json(&proof),
             Format::Table => {
@@ -64,6 +76,25 @@ impl Verify {
                 Ok(())
             }
         }
+    }
+}
+
+impl Verify {
+    /// The network of a file in fewer bits, in 32-bit floats.
+    fn in_fp32(
+        &self,
+        run: &Run,
+        subnet: &Subnet,
+        model: &[u8],
+        batch: Option<usize>,
+    ) -> anyhow::Result<Vec<u8>> {
+        let metadata = read_metadata(model)?;
+        let damaged = || format!("{}: metadata `{FORM_KEY}` is missing or damaged", self.file.display());
+        let form: Form = metadata.get(FORM_KEY).and_then(|form| form.parse().ok()).with_context(damaged)?;
+        let opset = opsets(model)?.get("").copied().unwrap_or(form.opset());
+        let writing = Writing { batch, form, opset, precision: Precision::Fp32 };
+        let options = model_file::options(run, subnet, writing)?;
+        Ok(build(&run.model.space, subnet, &run.loaded.supernet.extract(subnet), &options)?)
     }
 }
 

@@ -21,7 +21,7 @@ mod reference_conv;
 #[cfg(test)]
 mod reference_swin;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

@@ -13,6 +13,7 @@ use crate::onnx::{
     AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, attribute_proto::AttributeType,
     tensor_proto::DataType, tensor_shape_proto, type_proto,
 };
+use crate::precision::QUANTISATION;
 
 /// Why a file's graph is not understood.
 #[derive(Debug, Error, PartialEq)]
@@ -44,17 +45,19 @@ pub fn read_metadata(model: &[u8]) -> Result<BTreeMap<String, String>, ReadModel
     Ok(entries.map(|entry| (entry.key.unwrap_or_default(), entry.value.unwrap_or_default())).collect())
 }
 
-/// Learned values: the elements of all float constants, but for those that belong to formulas.
+/// Learned values: the elements of all constants of floats or quantised numbers, but for those that belong to formulas.
 ///
 /// # Errors
 ///
 /// [`ReadModelError`] if the bytes are no ONNX file with a graph.
 pub fn params(model: &[u8]) -> Result<u64, ReadModelError> {
     let graph = decode(model)?.1;
-    let learned = graph
-        .initializer
-        .iter()
-        .filter(|t| t.data_type() == DataType::Float as i32 && !t.name().starts_with(FORMULA));
+    let numbers = [DataType::Float, DataType::Float16, DataType::Int8, DataType::Int32];
+    let is_number = |tensor: &&TensorProto| numbers.iter().any(|&kind| tensor.data_type() == kind as i32);
+    let is_learned = |tensor: &&TensorProto| {
+        ![FORMULA, QUANTISATION].iter().any(|prefix| tensor.name().starts_with(prefix))
+    };
+    let learned = graph.initializer.iter().filter(is_number).filter(is_learned);
     Ok(learned.map(|tensor| tensor.dims.iter().product::<i64>() as u64).sum())
 }
 
@@ -68,7 +71,7 @@ pub fn opsets(model: &[u8]) -> Result<BTreeMap<String, i64>, ReadModelError> {
     Ok(sets.map(|set| (set.domain.unwrap_or_default(), set.version.unwrap_or_default())).collect())
 }
 
-/// Multiply-accumulates for one input: those of every `Gemm`, `MatMul`, `Conv` and `Attention`, which are all the
+/// Multiply-accumulates for one input: those of every `Gemm`, `MatMul`, `MatMulInteger`, `Conv` and `Attention`, which are all the
 /// products that elastic's graphs hold, divided by the batch size.
 ///
 /// # Errors
@@ -81,7 +84,7 @@ pub fn macs(model: &[u8]) -> Result<u64, ReadModelError> {
     let mut macs = 0;
     for node in &graph.node {
         let inner: u64 = match node.op_type() {
-            "Gemm" | "MatMul" => shape(&node.input[0])?.last().copied().unwrap_or(1),
+            "Gemm" | "MatMul" | "MatMulInteger" => shape(&node.input[0])?.last().copied().unwrap_or(1),
             // A kernel is [outputs, inputs, height, width].
             "Conv" => shape(&node.input[1])?.iter().skip(1).product(),
             // The result is [sequences, tokens, features]; every feature comes from two products with all tokens, and

@@ -13,7 +13,7 @@ use super::*;
 use crate::graph::read::{ReadModelError, macs, opsets, params, read_metadata, text};
 use crate::verify::{TOLERANCE, compare};
 
-const SEED: Seed = Seed(7);
+pub(crate) const SEED: Seed = Seed(7);
 
 /// Sizes that no formula can confuse with each other.
 fn space(pooling: Pooling) -> VitSpace {
@@ -88,7 +88,7 @@ fn swin_space() -> SwinSpace {
 }
 
 /// Every family, and every form that it has.
-fn spaces() -> [SearchSpace; 5] {
+pub(crate) fn spaces() -> [SearchSpace; 5] {
     let vit = [Pooling::ClassToken, Pooling::Mean].map(|pooling| SearchSpace::Vit(space(pooling)));
     let [class_token, mean] = vit;
     let centred = conv_space();
@@ -97,7 +97,7 @@ fn spaces() -> [SearchSpace; 5] {
     [class_token, mean, SearchSpace::Conv(centred), SearchSpace::Conv(same), swin]
 }
 
-fn reference(space: &SearchSpace, subnet: &Subnet, weights: &Weights, images: &Array) -> Array {
+pub(crate) fn reference(space: &SearchSpace, subnet: &Subnet, weights: &Weights, images: &Array) -> Array {
     match (space, subnet) {
         (SearchSpace::Vit(space), Subnet::Vit(subnet)) => reference::forward(space, subnet, weights, images),
         (SearchSpace::Conv(space), Subnet::Conv(subnet)) => {
@@ -114,7 +114,7 @@ fn options(batch: Batch) -> GraphOptions {
     written(batch, Form::Portable, Form::Portable.opset())
 }
 
-fn written(batch: Batch, form: Form, opset: i64) -> GraphOptions {
+pub(crate) fn written(batch: Batch, form: Form, opset: i64) -> GraphOptions {
     GraphOptions { batch, form, opset, class_names: vec![], metadata: BTreeMap::new() }
 }
 
@@ -124,14 +124,14 @@ fn runtimes(form: Form) -> Vec<Runtime> {
     std::iter::once(onnx_runtime()).chain(tract).collect()
 }
 
-fn random_array(shape: &[usize], scale: f32, rng: &mut impl Rng) -> Array {
+pub(crate) fn random_array(shape: &[usize], scale: f32, rng: &mut impl Rng) -> Array {
     let count = shape.iter().product();
     let data = std::iter::repeat_with(|| rng.random_range(-scale..scale)).take(count).collect();
     Array { shape: shape.to_vec(), data }
 }
 
 /// Weights of the size that trained ones have: products neither vanish nor grow.
-fn random_weights(space: &SearchSpace, subnet: &Subnet, rng: &mut impl Rng) -> Weights {
+pub(crate) fn random_weights(space: &SearchSpace, subnet: &Subnet, rng: &mut impl Rng) -> Weights {
     let draw = |(name, shape): (String, Vec<usize>)| {
         let fan_in = match shape[..] {
             [inputs, _] => inputs,
@@ -147,7 +147,7 @@ fn random_weights(space: &SearchSpace, subnet: &Subnet, rng: &mut impl Rng) -> W
     space.shape(subnet).tensors().into_iter().map(draw).collect()
 }
 
-fn onnx_runtime() -> Runtime {
+pub(crate) fn onnx_runtime() -> Runtime {
     Runtime::OnnxRuntime(OnnxRuntime {
         provider: Provider::Cpu,
         threads: 1,

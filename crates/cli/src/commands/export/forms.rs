@@ -1,9 +1,10 @@
-//! One subnet in several forms on its platform: which of them it takes, and how long each runs.
+//! One subnet in several forms and precisions on its platform: which of them it takes, and how long each runs.
 
 use std::collections::BTreeMap;
 
 use anyhow::Context;
 use elastic_exporter::Form;
+use elastic_exporter::precision::Precision;
 use elastic_profiler::{Measurement, NotMeasured, ProfileFile, Task, measure_on};
 use elastic_space::Platform;
 use elastic_space::platform::Measure;
@@ -13,9 +14,17 @@ use crate::model_file::Writing;
 use crate::progress::Reporter;
 
 /// A subnet as the bytes of one file.
+#[derive(Clone)]
 pub(super) struct File {
     pub(super) writing: Writing,
     pub(super) bytes: Vec<u8>,
+}
+
+impl File {
+    /// What a platform may refuse.
+    fn kind(&self) -> (Form, Precision) {
+        (self.writing.form, self.writing.precision)
+    }
 }
 
 /// What a form came to on a platform.
@@ -24,6 +33,7 @@ pub(super) struct File {
 pub(super) struct FormReport {
     pub(super) form: Form,
     pub(super) opset: i64,
+    pub(super) precision: Precision,
     /// The median of one run, in microseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) p50_us: Option<f64>,
@@ -32,11 +42,10 @@ pub(super) struct FormReport {
     pub(super) refused: Option<String>,
 }
 
-/// The fastest form of a subnet.
-pub(super) struct Fastest {
-    /// Its place among the files that were given.
-    pub(super) place: usize,
-    pub(super) measurement: Measurement,
+/// The files of a subnet as they run on the platform.
+pub(super) struct Timed {
+    /// The place of each file that the platform takes, and its latency; the fastest first.
+    pub(super) fastest_first: Vec<(usize, Measurement)>,
     /// How many times as long the reference takes as it did in the profile.
     pub(super) slowdown: f64,
     pub(super) forms: Vec<FormReport>,
@@ -50,8 +59,8 @@ pub(super) struct Bench<'a> {
     /// What a run takes.
     pub(super) task: Task<'a>,
     pub(super) reporter: &'a Reporter,
-    /// Forms that the platform does not take, with its reason.
-    pub(super) refused: BTreeMap<Form, String>,
+    /// What the platform does not take, with its reason.
+    pub(super) refused: BTreeMap<(Form, Precision), String>,
 }
 
 impl Bench<'_> {
@@ -61,7 +70,7 @@ impl Bench<'_> {
     /// # Errors
     ///
     /// The device does not measure, or takes none of the files.
-    pub(super) fn fastest(&mut self, files: &[File]) -> anyhow::Result<Fastest> {
+    pub(super) fn time(&mut self, files: &[File]) -> anyhow::Result<Timed> {
         let mut measurements = match self.measure(&self.taken(files)) {
             Err(error) if error.is_model_refused() && self.taken(files).len() > 1 => {
                 self.try_each(files)?;
@@ -72,26 +81,24 @@ impl Bench<'_> {
         let then = self.profile.measurements.first();
         let then = then.context("the profile holds no measurement: make it anew")?.latency.p50_us;
         let now = measurements.remove(0).p50_us;
-        let taken =
-            files.iter().enumerate().filter(|(_, file)| !self.refused.contains_key(&file.writing.form));
-        let measured: Vec<(usize, Measurement)> = taken.map(|(place, _)| place).zip(measurements).collect();
+        let taken = files.iter().enumerate().filter(|(_, file)| !self.refused.contains_key(&file.kind()));
+        let mut measured: Vec<(usize, Measurement)> =
+            taken.map(|(place, _)| place).zip(measurements).collect();
         let report = |(place, file): (usize, &File)| FormReport {
             form: file.writing.form,
             opset: file.writing.opset,
+            precision: file.writing.precision,
             p50_us: measured.iter().find(|(at, _)| *at == place).map(|(_, measured)| measured.p50_us),
-            refused: self.refused.get(&file.writing.form).cloned(),
+            refused: self.refused.get(&file.kind()).cloned(),
         };
         let forms = files.iter().enumerate().map(report).collect();
-        let (place, measurement) = measured
-            .into_iter()
-            .min_by(|(_, a), (_, b)| a.p50_us.total_cmp(&b.p50_us))
-            .context("the device measured no form of the subnet")?;
-        Ok(Fastest { place, measurement, slowdown: now / then, forms })
+        measured.sort_by(|(_, a), (_, b)| a.p50_us.total_cmp(&b.p50_us));
+        Ok(Timed { fastest_first: measured, slowdown: now / then, forms })
     }
 
     /// The files that are not known to be refused.
     fn taken<'f>(&self, files: &'f [File]) -> Vec<&'f [u8]> {
-        let taken = files.iter().filter(|file| !self.refused.contains_key(&file.writing.form));
+        let taken = files.iter().filter(|file| !self.refused.contains_key(&file.kind()));
         taken.map(|file| &file.bytes[..]).collect()
     }
 
@@ -112,7 +119,7 @@ impl Bench<'_> {
         let platform = Platform { measure: once, ..self.profile.platform.clone() };
         let mut last = None;
         for file in files {
-            if self.refused.contains_key(&file.writing.form) {
+            if self.refused.contains_key(&file.kind()) {
                 continue;
             }
             let wanted = Task { models: &[&file.bytes], ..self.task };
@@ -120,10 +127,10 @@ impl Bench<'_> {
                 Ok(_) => {}
                 Err(error) if error.is_model_refused() => {
                     self.reporter.detail(&format!(
-                        "{} does not take the form {}: {error}",
-                        self.profile.name, file.writing.form
+                        "{} does not take {} in {}: {error}",
+                        self.profile.name, file.writing.form, file.writing.precision
                     ));
-                    self.refused.insert(file.writing.form, error.to_string());
+                    self.refused.insert(file.kind(), error.to_string());
                     last = Some(error);
                 }
                 Err(error) => return Err(error.into()),

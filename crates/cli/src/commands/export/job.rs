@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use anyhow::Context;
 use elastic_data::Images;
 use elastic_exporter::build;
+use elastic_exporter::precision::{Precision, ReduceError, calibrate, reduce, with_metadata};
 use elastic_exporter::search::{Evaluator, Outcome, Point, Settings, search};
 use elastic_profiler::{Measurement, ProfileFile, Shapes, Task};
 use elastic_space::budget::Quantity;
@@ -11,12 +13,15 @@ use elastic_space::{Budget, Seed, Subnet, file};
 
 use super::Export;
 use super::forms::{Bench, File, FormReport};
+use super::papers::{self, Origin};
 use super::report::{BudgetReport, Report, SearchReport};
 use crate::exit::{BudgetMissed, SubnetOverBudget};
+use crate::fewer_bits::{self, ACCURACY_KEY, AccuracyDropped, FewerBits};
 use crate::judge::{Judge, Validation};
 use crate::model_file::{self, Writing};
+use crate::platforms::onnx_runtime_cpu;
 use crate::progress::Reporter;
-use crate::proof::{self, Proof};
+use crate::proof::{self, DYNAMIC_BATCH, Proof};
 use crate::runs::Run;
 use crate::table::percent;
 
@@ -42,6 +47,8 @@ pub(super) struct Job<'a> {
     pub(super) validation: &'a Validation,
     /// How the model may be written, in the order of preference where nothing is measured.
     pub(super) writings: &'a [Writing],
+    pub(super) fewer_bits: &'a fewer_bits::Settings,
+    pub(super) origin: &'a Origin,
     pub(super) reporter: &'a Reporter,
 }
 
@@ -51,6 +58,26 @@ struct Winner {
     file: File,
     measurement: Option<Measurement>,
     forms: Vec<FormReport>,
+    fewer_bits: Option<FewerBits>,
+}
+
+/// The fastest file that is accurate enough.
+struct Chosen {
+    /// Its place among the files.
+    place: usize,
+    measurement: Measurement,
+    cost: Option<FewerBits>,
+}
+
+impl Winner {
+    /// With what fewer bits cost in the file's metadata, so that the file can be verified.
+    fn recorded(mut self) -> anyhow::Result<Self> {
+        if let Some(cost) = &self.fewer_bits {
+            let measured = serde_json::to_string(&cost.measured)?;
+            self.file.bytes = with_metadata(&self.file.bytes, ACCURACY_KEY, &measured)?;
+        }
+        Ok(self)
+    }
 }
 
 /// What a user should know of a machine that has become slower; else nothing.
@@ -80,7 +107,7 @@ impl Job<'_> {
         let proof = proof::prove(
             self.run,
             &winner.point.subnet,
-            &winner.file.bytes,
+            [&self.build(&winner.point.subnet, winner.file.writing)?, &winner.file.bytes],
             winner.file.writing.batch,
             self.images,
             self.reporter,
@@ -89,6 +116,7 @@ impl Job<'_> {
         file::write(&path, &winner.file.bytes)?;
         let report = self.report(&settings, &outcome, winner, proof);
         file::write_json(&path.with_extension("json"), &report)?;
+        papers::write(&path, &report, self.origin, &self.run.model.data)?;
         Ok(report)
     }
 
@@ -139,23 +167,29 @@ impl Job<'_> {
             let mut files = self.files(&point.subnet)?;
             let Some(bench) = &mut bench else {
                 let file = files.swap_remove(0);
-                return Ok(Winner { point, file, measurement: None, forms: Vec::new() });
+                let cost = self.cost(&file, &point.subnet)?;
+                if let Some(cost) = cost.clone().filter(|cost| !cost.holds()) {
+                    return Err(AccuracyDropped { precision: file.writing.precision, cost }.into());
+                }
+                return Winner { point, file, measurement: None, forms: Vec::new(), fewer_bits: cost }
+                    .recorded();
             };
-            let fastest = bench.fastest(&self.at_platform(&point.subnet, &files)?)?;
-            let measurement = fastest.measurement;
+            let timed = bench.time(&self.at_platform(&point.subnet, &files)?)?;
+            let Chosen { place, measurement, cost } =
+                self.accurate(&files, &point.subnet, timed.fastest_first)?;
             let mut limits = self.request.budget.iter().filter(|budget| budget.quantity == Quantity::Latency);
             if limits.all(|budget| measurement.p50_us <= budget.limit) {
-                let file = files.swap_remove(fastest.place);
-                return Ok(Winner { point, file, measurement: Some(measurement), forms: fastest.forms });
+                let (file, measurement) = (files.swap_remove(place), Some(measurement));
+                return Winner { point, file, measurement, forms: timed.forms, fewer_bits: cost }.recorded();
             }
             self.reporter.say(&format!(
                 "{} took {} on {}: over the budget, the next candidate is taken{}",
                 point.subnet,
                 Quantity::Latency.format(measurement.p50_us),
                 bench.profile.name,
-                slowdown_note(fastest.slowdown)
+                slowdown_note(timed.slowdown)
             ));
-            (best, slowdown) = (best.min(measurement.p50_us), slowdown.max(fastest.slowdown));
+            (best, slowdown) = (best.min(measurement.p50_us), slowdown.max(timed.slowdown));
         }
         let budgets: Vec<String> = self.request.budget.iter().map(ToString::to_string).collect();
         Err(BudgetMissed {
@@ -177,16 +211,49 @@ impl Job<'_> {
         Ok(Bench { profile, reference, task, reporter: self.reporter, refused: BTreeMap::new() })
     }
 
-    /// The subnet in every form that may be written and holds the budgets of the file.
+    /// The fastest of the files that lose no more accuracy than is allowed.
+    fn accurate(
+        &self,
+        files: &[File],
+        subnet: &Subnet,
+        fastest_first: Vec<(usize, Measurement)>,
+    ) -> anyhow::Result<Chosen> {
+        let mut closest: Option<AccuracyDropped> = None;
+        for (place, measurement) in fastest_first {
+            let precision = files[place].writing.precision;
+            let cost = self.cost(&files[place], subnet)?;
+            let Some(lossy) = cost.clone().filter(|cost| !cost.holds()) else {
+                return Ok(Chosen { place, measurement, cost });
+            };
+            let dropped = AccuracyDropped { precision, cost: lossy };
+            self.reporter.detail(&dropped.to_string());
+            if closest.as_ref().is_none_or(|least| dropped.cost.accuracy_drop < least.cost.accuracy_drop) {
+                closest = Some(dropped);
+            }
+        }
+        Err(closest.context("the device measured no form of the subnet")?.into())
+    }
+
+    /// What fewer bits cost a file, if it has fewer.
+    fn cost(&self, file: &File, subnet: &Subnet) -> anyhow::Result<Option<FewerBits>> {
+        let File { writing, bytes } = file;
+        if writing.precision == Precision::Fp32 {
+            return Ok(None);
+        }
+        let fp32 = self.build(subnet, *writing)?;
+        self.fewer_bits.cost(writing.precision, [&fp32, bytes], writing.batch, self.validation)
+    }
+
+    /// The subnet in every form and precision that may be written and holds the budgets of the file.
     fn files(&self, subnet: &Subnet) -> anyhow::Result<Vec<File>> {
         let mut files = Vec::with_capacity(self.writings.len());
         for &writing in self.writings {
-            let bytes = self.build(subnet, writing)?;
+            let Some(file) = self.file(subnet, writing)? else { continue };
             let mut limits =
                 self.request.budget.iter().filter(|budget| budget.quantity == Quantity::FileSize);
             // The first is the one that the search weighed.
-            if files.is_empty() || limits.all(|budget| bytes.len() as f64 <= budget.limit) {
-                files.push(File { writing, bytes });
+            if files.is_empty() || limits.all(|budget| file.bytes.len() as f64 <= budget.limit) {
+                files.push(file);
             }
         }
         Ok(files)
@@ -195,20 +262,43 @@ impl Job<'_> {
     /// The files with the batch that the platform measures.
     fn at_platform(&self, subnet: &Subnet, files: &[File]) -> anyhow::Result<Vec<File>> {
         let batch = self.profile.map(|profile| profile.platform.batch);
-        let file = |file: &File| {
+        let mut at_platform = Vec::with_capacity(files.len());
+        for file in files {
             let writing = Writing { batch, ..file.writing };
-            Ok(File { writing, bytes: self.build(subnet, writing)? })
-        };
-        files.iter().map(file).collect()
+            let same = writing == file.writing;
+            let file = if same { Some(file.clone()) } else { self.file(subnet, writing)? };
+            at_platform.push(file.context("a file of another batch has no operator to reduce")?);
+        }
+        Ok(at_platform)
     }
 
+    /// The subnet as a file; `None` where it is one of several and has nothing that the precision applies to.
+    fn file(&self, subnet: &Subnet, writing: Writing) -> anyhow::Result<Option<File>> {
+        let bytes = self.build(subnet, writing)?;
+        if writing.precision == Precision::Fp32 {
+            return Ok(Some(File { writing, bytes }));
+        }
+        let ranges = match &self.fewer_bits.observed {
+            Some(images) if writing.precision == Precision::Int8Static => {
+                let batch = writing.batch.unwrap_or(DYNAMIC_BATCH);
+                calibrate(&bytes, &onnx_runtime_cpu(1), images, batch, self.fewer_bits.method)?
+            }
+            _ => BTreeMap::new(),
+        };
+        match reduce(&bytes, writing.precision, &ranges) {
+            Err(ReduceError::Nothing { .. }) if self.writings.len() > 1 => Ok(None),
+            reduced => Ok(Some(File { writing, bytes: reduced? })),
+        }
+    }
+
+    /// The subnet as a file of 32-bit floats.
     fn build(&self, subnet: &Subnet, writing: Writing) -> anyhow::Result<Vec<u8>> {
         let weights = self.run.loaded.supernet.extract(subnet);
         Ok(build(&self.run.model.space, subnet, &weights, &model_file::options(self.run, subnet, writing)?)?)
     }
 
     fn report(&self, settings: &Settings, outcome: &Outcome, winner: Winner, proof: Proof) -> Report {
-        let Winner { point, file: model, measurement, forms } = winner;
+        let Winner { point, file: model, measurement, forms, fewer_bits } = winner;
         let cost = self.run.model.space.cost(&point.subnet);
         let features = self.run.model.space.features(&point.subnet);
         let predicted_latency_us =
@@ -229,8 +319,11 @@ impl Job<'_> {
             file: self.file_name(),
             sha256: file::sha256(&model.bytes),
             file_bytes: model.bytes.len(),
+            family: self.run.model.space.family().to_owned(),
             form: model.writing.form,
             opset: model.writing.opset,
+            precision: model.writing.precision,
+            fewer_bits,
             forms,
             platform: self.profile.map(|profile| profile.name.clone()),
             cost,

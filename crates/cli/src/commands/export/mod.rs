@@ -2,6 +2,7 @@
 
 mod forms;
 mod job;
+mod papers;
 mod pretrained;
 mod report;
 
@@ -10,26 +11,32 @@ use std::path::PathBuf;
 
 use anyhow::bail;
 use clap::Args;
-use elastic_exporter::{BuildError, Form, forms};
+use elastic_data::Splits;
+use elastic_exporter::Form;
+use elastic_exporter::precision::{Method, Precision};
 use elastic_profiler::ProfileFile;
 use elastic_space::budget::Quantity;
 use elastic_space::{Budget, SearchSpace, Subnet, file};
+use elastic_trainer::calibration::observed_images;
 
+use crate::fewer_bits::{self, AccuracyDrop};
 use crate::judge::Validation;
-use crate::model_file::{BatchSize, FormChoice, Writing};
+use crate::model_file::{BatchSize, FormChoice, PrecisionChoice, Writing};
 use crate::platforms;
 use crate::progress::Reporter;
 use crate::runs::Run;
 use crate::table::{self, Format};
 
 use job::Job;
+use papers::Origin;
 
 /// Search the best subnet under budgets and write it as ONNX, verified.
 ///
 /// Accuracy is measured on validation data with the shared weights; the search is an evolution with a
 /// seed. With a platform its latency model guides the search, and the winner is measured on the device
 /// before it is written: if it misses a latency budget, the next candidate is taken. Written to the
-/// output folder: NAME.onnx and NAME.json. A budget that even the smallest subnet misses is an
+/// output folder: NAME.onnx, NAME.json, and for those who must account for the model NAME.manifest.json, NAME.md and
+/// NAME.cdx.json (CycloneDX). A budget that even the smallest subnet misses is an
 /// error (exit code 3). With --subnet nothing is searched: that subnet is measured, verified and written.
 /// With --model nothing is trained either: weights that others have trained become a verified ONNX file.
 #[derive(Debug, Args)]
@@ -67,6 +74,20 @@ pub(crate) struct Export {
     /// Version of the standard ONNX operators, 13 to 23 [default: the form's own].
     #[arg(long)]
     opset: Option<i64>,
+    /// What the file computes in: `fp32`, `fp16`, `int8-dynamic`, `int8-dynamic-per-channel`, `int8-static`, or `auto`: each is
+    /// measured on the platform, and the fastest within --max-accuracy-drop is written.
+    #[arg(long, default_value = "fp32", value_name = "PRECISION")]
+    precision: PrecisionChoice,
+    /// Validation accuracy that fewer bits may cost, in points: 1% allows 90 % to become 89 %. More is an error (exit
+    /// code 3).
+    #[arg(long, default_value = "1%", value_name = "PERCENT")]
+    max_accuracy_drop: AccuracyDrop,
+    /// How `int8-static` finds the ranges of values: `min-max`, `percentile`, `entropy`.
+    #[arg(long, default_value = "min-max", value_name = "METHOD")]
+    calibration: Method,
+    /// Training images on which `int8-static` observes the values, at most.
+    #[arg(long, default_value_t = 256, value_name = "IMAGES")]
+    calibration_images: usize,
     /// Accuracies that each search may measure.
     #[arg(long, default_value_t = 200)]
     evaluations: usize,
@@ -87,6 +108,7 @@ impl Export {
             ("--evaluations", self.evaluations, 1),
             ("--population", self.population, 2),
             ("--images", self.images, 1),
+            ("--calibration-images", self.calibration_images, 1),
         ] {
             if value < least {
                 bail!("{flag} is {value}: it must be at least {least}");
@@ -118,7 +140,15 @@ impl Export {
         // What would end the work is looked for before it begins.
         elastic_runtime::check(&platforms::onnx_runtime_cpu(1))?;
         file::prepare_folder_of(&self.out.join("model.onnx"))?;
-        let (run, images) = run.with_images(reporter)?;
+        let (run, Splits { train, validation: images }) = run.with_images(reporter)?;
+        let observe = writings.iter().any(|writing| writing.precision == Precision::Int8Static);
+        let fewer_bits = fewer_bits::Settings {
+            allowed: self.max_accuracy_drop,
+            method: self.calibration,
+            observed: observe.then(|| observed_images(&run.model, &train, self.calibration_images)),
+        };
+        let origin = Origin::new(&run, &train, &images)?;
+        drop(train);
         let validation = Validation::new(&run, &images, self.images);
         let targets = if profiles.is_empty() { vec![None] } else { profiles.iter().map(Some).collect() };
         let mut known = BTreeMap::new();
@@ -132,6 +162,8 @@ impl Export {
                 images: &images,
                 validation: &validation,
                 writings: &writings,
+                fewer_bits: &fewer_bits,
+                origin: &origin,
                 reporter,
             };
             reports.push(job.export(&mut known)?);
@@ -147,20 +179,30 @@ impl Export {
 
     /// How the model may be written. More than one where the fastest is to be `measured`.
     fn writings(&self, space: &SearchSpace, measured: bool) -> anyhow::Result<Vec<Writing>> {
-        let writing = |form: Form| -> Result<Writing, BuildError> {
-            let opset = self.opset.unwrap_or(form.opset());
-            form.check(space, opset)?;
-            Ok(Writing { batch: self.batch.0, form, opset })
-        };
-        match self.form.0 {
-            Some(form) => Ok(vec![writing(form)?]),
-            None => {
-                let first = writing(Form::Portable)?;
-                let others = forms(space).into_iter().filter(|&form| measured && form != first.form);
-                // A form that the asked opset lacks is no choice.
-                Ok(std::iter::once(first).chain(others.filter_map(|form| writing(form).ok())).collect())
-            }
+        let opset = |form: Form| self.opset.unwrap_or(form.opset());
+        let first = self.form.0.unwrap_or(Form::Portable);
+        first.check(space, opset(first))?;
+        let mut forms = vec![first];
+        if self.form.0.is_none() && measured {
+            // A form that the asked opset lacks is no choice.
+            let fits = |form: &Form| form.check(space, opset(*form)).is_ok();
+            forms.extend(
+                elastic_exporter::forms(space).into_iter().filter(|form| *form != first).filter(fits),
+            );
         }
+        let precisions = match self.precision.0 {
+            Some(precision) => vec![precision],
+            None if measured => Precision::ALL.to_vec(),
+            None => bail!(
+                "--precision auto measures on a platform: name one with --platform, or name a precision"
+            ),
+        };
+        let mut writings = Vec::with_capacity(forms.len() * precisions.len());
+        for precision in precisions {
+            let writing = |&form: &Form| Writing { batch: self.batch.0, form, opset: opset(form), precision };
+            writings.extend(forms.iter().map(writing));
+        }
+        Ok(writings)
     }
 
     /// The subnet of --subnet.

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use elastic_exporter::precision::Precision;
 use elastic_exporter::{Agreement, Form, TOLERANCE, build};
 use elastic_profiler::random_inputs;
 use elastic_space::budget::Quantity;
@@ -63,6 +64,9 @@ pub(super) fn export(path: &Path, request: &Export, format: Format) -> anyhow::R
              are prepared",
             path.display()
         );
+    }
+    if request.precision.0 != Some(Precision::Fp32) {
+        bail!("--model writes fp32 alone: what fewer bits cost is measured on the data of a run");
     }
     let [writing] = request.writings(&model.space, false)?[..] else { unreachable!("nothing is measured") };
     elastic_runtime::check(&platforms::onnx_runtime_cpu(1))?;

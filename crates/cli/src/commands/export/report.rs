@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use elastic_exporter::Form;
+use elastic_exporter::precision::Precision;
 use elastic_exporter::search::Point;
 use elastic_profiler::Measurement;
 use elastic_space::budget::Quantity;
@@ -10,6 +11,7 @@ use elastic_space::{Budget, Cost, Subnet};
 use serde::Serialize;
 
 use super::forms::FormReport;
+use crate::fewer_bits::{Accuracies, FewerBits};
 use crate::proof::Proof;
 use crate::table::{self, percent};
 
@@ -21,10 +23,14 @@ pub(super) struct Report {
     pub(super) file: String,
     pub(super) sha256: String,
     pub(super) file_bytes: usize,
+    pub(super) family: String,
     pub(super) form: Form,
     /// The version of the standard operators.
     pub(super) opset: i64,
-    /// Every form that was measured on the platform, or that it refused.
+    pub(super) precision: Precision,
+    /// What fewer bits than 32 cost, where there are fewer.
+    pub(super) fewer_bits: Option<FewerBits>,
+    /// Every form and precision that was measured on the platform, or that it refused.
     pub(super) forms: Vec<FormReport>,
     pub(super) platform: Option<String>,
     pub(super) subnet: Subnet,
@@ -118,6 +124,16 @@ pub(super) fn print(reports: &[Report], out: &Path) {
             .collect();
         if let Some(reason) = report.proof.not_compared {
             println!("{}: {reason}", report.file);
+        }
+        if let Some(cost) = &report.fewer_bits {
+            let Accuracies { images, accuracy_fp32, accuracy } = &cost.measured;
+            println!(
+                "{}: {}, validation accuracy {} in fp32, {} as written ({images} images)",
+                report.file,
+                report.precision,
+                percent(*accuracy_fp32),
+                percent(*accuracy)
+            );
         }
         let file = out.join(&report.file);
         if budgets.is_empty() {
