@@ -125,12 +125,10 @@ impl Parts<'_> {
         let lead = [shape.sequences, Dim::Fixed(shape.tokens)];
         let dims = [&lead[..], &[Dim::Fixed(features(x))]].concat();
         let x = self.graph.reshape(&format!("{name}.sequences"), x, dims);
-        let [weight, bias] = self.qkv_constants(name, features(&x), shape);
-        let attributes = [
-            ("num_heads", Attribute::Int(shape.heads as i64)),
-            // The weights carry the factor.
-            ("scale", Attribute::Float(1.0)),
-        ];
+        // The operator has the factor 1 / sqrt(head_dim) by itself. It could be told another, but OpenVINO, which reads the
+        // operator too, does not heed that.
+        let [weight, bias] = self.qkv_constants(name, features(&x), shape, 1.0);
+        let attributes = [("num_heads", Attribute::Int(shape.heads as i64))];
         let none = Value::left_out();
         let inputs = given(&[&x, &weight, &bias, &none, &none, mask]);
         let dims = [&lead[..], &[Dim::Fixed(shape.inner())]].concat();
@@ -139,19 +137,19 @@ impl Parts<'_> {
         self.graph.reshape(&format!("{name}.rows"), &context, shape.rows())
     }
 
-    /// The projection to query, key and value.
+    /// The projection to query, key and value, where the query carries the attention's factor 1 / sqrt(head_dim).
     fn qkv(&mut self, name: &str, x: &Value, shape: AttentionShape) -> Value {
-        let [weight, bias] = self.qkv_constants(name, features(x), shape);
+        let factor = (shape.head_dim as f64).powf(-0.5) as f32;
+        let [weight, bias] = self.qkv_constants(name, features(x), shape, factor);
         self.graph.linear(&format!("{name}.qkv"), x, &weight, &bias)
     }
 
-    /// The projection's weight and bias, where the query's columns carry the attention's factor 1 / sqrt(head_dim).
-    fn qkv_constants(&mut self, name: &str, inputs: usize, shape: AttentionShape) -> [Value; 2] {
+    /// The projection's weight and bias, with the query's columns multiplied by a factor.
+    fn qkv_constants(&mut self, name: &str, inputs: usize, shape: AttentionShape, factor: f32) -> [Value; 2] {
         let inner = shape.inner();
-        let scale = (shape.head_dim as f64).powf(-0.5) as f32;
         let fold = |mut values: Vec<f32>| {
             for row in values.chunks_mut(3 * inner) {
-                row[..inner].iter_mut().for_each(|value| *value *= scale);
+                row[..inner].iter_mut().for_each(|value| *value *= factor);
             }
             values
         };

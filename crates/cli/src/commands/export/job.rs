@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use anyhow::Context;
 use elastic_data::Images;
-use elastic_exporter::build;
 use elastic_exporter::precision::{Precision, ReduceError, calibrate, reduce, with_metadata};
 use elastic_exporter::search::{Evaluator, Outcome, Point, Settings, search};
+use elastic_exporter::{Form, build};
 use elastic_profiler::{Measurement, ProfileFile, Shapes, Task};
 use elastic_space::budget::Quantity;
+use elastic_space::platform::{Provider, Runtime};
 use elastic_space::{Budget, Seed, Subnet, file};
 
 use super::Export;
@@ -248,6 +249,9 @@ impl Job<'_> {
     fn files(&self, subnet: &Subnet) -> anyhow::Result<Vec<File>> {
         let mut files = Vec::with_capacity(self.writings.len());
         for &writing in self.writings {
+            if self.request.form.0.is_none() && !self.is_proven_on_the_platform(writing.form) {
+                continue;
+            }
             let Some(file) = self.file(subnet, writing)? else { continue };
             let mut limits =
                 self.request.budget.iter().filter(|budget| budget.quantity == Quantity::FileSize);
@@ -257,6 +261,15 @@ impl Job<'_> {
             }
         }
         Ok(files)
+    }
+
+    /// Whether the platform may choose a form: operators of ONNX Runtime's own are proven on its CPU provider alone, and
+    /// another runtime that reads them may take them for something else.
+    fn is_proven_on_the_platform(&self, form: Form) -> bool {
+        let runtime = self.profile.map(|profile| &profile.platform.runtime);
+        let is_cpu =
+            matches!(runtime, Some(Runtime::OnnxRuntime(settings)) if settings.provider == Provider::Cpu);
+        form.is_standard() || is_cpu
     }
 
     /// The files with the batch that the platform measures.
