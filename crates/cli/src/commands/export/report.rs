@@ -88,6 +88,7 @@ pub(super) fn print(reports: &[Report], out: &Path) {
                 percent(report.proof.test_accuracy),
                 Quantity::Flops.format(report.flops as f64),
                 Quantity::FileSize.format(report.file_bytes as f64),
+                report.form.to_string(),
                 latency(report.predicted_latency_us),
                 latency(report.measured_latency_us),
                 format!("{worst:.1e}"),
