@@ -7,7 +7,7 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Instant;
 
-use elastic_data::{load_training, normalise};
+use elastic_data::load_training;
 use elastic_trainer::checkpoint::load_supernet;
 use elastic_trainer::evaluate::accuracy;
 use elastic_trainer::run_folder::{RunFolder, read_config};
@@ -29,8 +29,8 @@ fn main() {
         .splits
         .validation;
     let count: usize = count.parse().expect("a number of images");
-    let labels = &images.labels[..count];
-    let images = normalise(&model.data.normalisation(), &images, 0..count);
+    let labels = &images.labels()[..count];
+    let images = images.inputs(&model.data, 0..count);
     let bytes: Vec<u8> = images.data.iter().flat_map(|value| value.to_le_bytes()).collect();
     std::fs::write(Path::new(out).join("images.f32"), bytes).expect("a folder to write to");
     std::fs::write(Path::new(out).join("labels.u8"), labels).expect("a folder to write to");

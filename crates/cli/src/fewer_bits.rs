@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use elastic_data::Images;
+use elastic_data::Examples;
 use elastic_exporter::accuracy;
 use elastic_exporter::precision::{Method, Precision};
 use elastic_space::Array;
@@ -139,7 +139,7 @@ pub(crate) fn verify(
     model: &[u8],
     batch: Option<usize>,
     run: &Run,
-    validation: &Images,
+    validation: &Examples,
 ) -> anyhow::Result<()> {
     let validation = Validation::new(run, validation, recorded.images);
     let (images, found) = (validation.labels.len(), accuracy_of(model, batch, &validation)?);

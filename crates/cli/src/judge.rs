@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use elastic_data::{Images, normalise};
+use elastic_data::Examples;
 use elastic_exporter::file_size;
 use elastic_exporter::search::Evaluator;
 use elastic_profiler::LatencyModel;
@@ -25,19 +25,19 @@ pub(crate) struct Judge<'a> {
     pub(crate) measured: BTreeMap<Subnet, f64>,
 }
 
-/// Validation images as the network takes them, and their labels.
+/// Validation images or texts as the network takes them, and their labels.
 pub(crate) struct Validation {
     pub(crate) images: Array,
     pub(crate) labels: Vec<u8>,
 }
 
 impl Validation {
-    /// The first `limit` images.
-    pub(crate) fn new(run: &Run, images: &Images, limit: usize) -> Self {
-        let count = limit.min(images.len());
+    /// The first `limit` of them.
+    pub(crate) fn new(run: &Run, examples: &Examples, limit: usize) -> Self {
+        let count = limit.min(examples.len());
         Self {
-            images: normalise(&run.model.data.normalisation(), images, 0..count),
-            labels: images.labels[..count].to_vec(),
+            images: examples.inputs(&run.model.data, 0..count),
+            labels: examples.labels()[..count].to_vec(),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
-use elastic_data::DataConfig;
+use elastic_data::{DataConfig, Source};
 use elastic_exporter::precision::{Precision, UnknownPrecision};
 use elastic_exporter::{Batch, Form, GraphOptions, UnknownForm};
 use elastic_space::Subnet;
@@ -69,12 +69,19 @@ pub(crate) fn options_of(
     subnet: &Subnet,
     Writing { batch, form, opset, .. }: Writing,
 ) -> anyhow::Result<GraphOptions> {
-    let preprocessing = serde_json::json!({
-        "scale": 1.0 / 255.0,
-        "mean": data.mean,
-        "std": data.std,
-        "formula": "(pixel * scale - mean) / std, per channel",
-    });
+    let preprocessing = match &data.source {
+        Source::Texts(texts) => serde_json::json!({
+            "tokenizer": texts.tokenizer.file_name().map(|name| name.to_string_lossy()),
+            "formula": "input_ids: the tokenizer's ids, cut at the input's length and padded with 0; attention_mask: 1 for \
+                        each of them, 0 for padding; token_type_ids: 0",
+        }),
+        _ => serde_json::json!({
+            "scale": 1.0 / 255.0,
+            "mean": data.mean,
+            "std": data.std,
+            "formula": "(pixel * scale - mean) / std, per channel",
+        }),
+    };
     let metadata = BTreeMap::from([
         (SUBNET_KEY.to_owned(), serde_json::to_string(subnet)?),
         (CHECKPOINT_KEY.to_owned(), weights.to_owned()),

@@ -1,6 +1,6 @@
 //! Proof that a model file computes what its supernet computes, and its accuracy on test data.
 
-use elastic_data::{Images, load_test, normalise};
+use elastic_data::{Examples, load_test};
 use elastic_exporter::{Agreement, CONTRIB, TOLERANCE, VerifyError, opsets};
 use elastic_space::platform::Runtime;
 use elastic_space::{Array, Subnet};
@@ -52,7 +52,7 @@ pub(crate) fn prove(
     subnet: &Subnet,
     [model, written]: [&[u8]; 2],
     batch: Option<usize>,
-    validation: &Images,
+    validation: &Examples,
     reporter: &Reporter,
 ) -> anyhow::Result<Proof> {
     let batch = batch.unwrap_or(DYNAMIC_BATCH);
@@ -60,9 +60,9 @@ pub(crate) fn prove(
     let reference = run.loaded.supernet.logits(&validation.images, subnet);
     let agreement = compare(model, &validation.images, &reference, batch)?;
     let test = load_test(&run.model.data, run.model.space.input(), &mut |line| reporter.say(line))?;
-    let images = normalise(&run.model.data.normalisation(), &test, 0..test.len());
+    let images = test.inputs(&run.model.data, 0..test.len());
     let mut session = elastic_runtime::open(&onnx_runtime_cpu(1), written)?;
-    let test_accuracy = elastic_exporter::accuracy(session.as_mut(), &images, &test.labels, batch)?;
+    let test_accuracy = elastic_exporter::accuracy(session.as_mut(), &images, test.labels(), batch)?;
     let not_compared = not_compared(model)?;
     Ok(Proof {
         agreement,

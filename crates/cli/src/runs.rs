@@ -56,7 +56,7 @@ impl Run {
         Ok(Self { folder, model, loaded })
     }
 
-    /// The run, ready to judge and to extract subnets, and its images: subnets are chosen and models compared by those for
+    /// The run, ready to judge and to extract subnets, and its examples: subnets are chosen and models compared by those for
     /// validation.
     ///
     /// Where the family has batch normalisation, it is measured on images of the training data.

@@ -6,12 +6,12 @@ use std::path::Path;
 use elastic_exporter::{Batch, Form, GraphOptions, TOLERANCE, build, compare, forms, macs, params};
 use elastic_space::platform::{OnnxRuntime, Optimization, Provider, Runtime};
 use elastic_space::random::Purpose;
-use elastic_space::{Array, Seed};
+use elastic_space::{Array, SearchSpace, Seed};
 use elastic_trainer::{Device, Model, Supernet};
 use rand::Rng;
 
 const SEED: Seed = Seed(20);
-const FILES: [&str; 3] = ["vit-fashion.yaml", "conv-fashion.yaml", "swin-fashion.yaml"];
+const FILES: [&str; 4] = ["vit-fashion.yaml", "conv-fashion.yaml", "swin-fashion.yaml", "bert-minilm.yaml"];
 const IMAGES: usize = 32;
 
 #[test]
@@ -32,12 +32,20 @@ fn every_form_agrees_in_burn_and_the_runtimes_that_know_it() {
 
 fn model(file: &str) -> Model {
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models");
-    Model::read(&models.join(file)).expect("a valid model")
+    let mut model = Model::read(&models.join(file)).expect("a valid model");
+    if let SearchSpace::Bert(bert) = &mut model.space {
+        // Short texts of few words: the tables alone would make files of 48 MB.
+        (bert.vocabulary, bert.length) = (500, 12);
+    }
+    model
 }
 
 fn agree(file: &str, form: Form, count: usize) {
     let model = model(file);
-    let images = random_images(model.space.input());
+    let images = match model.space.vocabulary() {
+        None => random_images(model.space.input()),
+        Some(vocabulary) => random_texts(model.space.input()[2], vocabulary),
+    };
     let calibration = model.space.needs_calibration().then(|| images.clone());
     let supernet = Supernet::new(model.space.clone(), SEED, &Device::flex()).with_calibration(calibration);
     let subnets = model.space.draw_distinct(count, &mut SEED.generator(Purpose::Candidates, 0));
@@ -79,4 +87,16 @@ fn random_images(input: [usize; 3]) -> Array {
     let mut rng = SEED.generator(Purpose::Measure, 0);
     let data = (0..IMAGES * input.iter().product::<usize>()).map(|_| rng.random_range(-1.0..2.0)).collect();
     Array { shape: vec![IMAGES, input[0], input[1], input[2]], data }
+}
+
+/// Texts of every length, which are padded to the longest.
+fn random_texts(tokens: usize, vocabulary: usize) -> Array {
+    let mut rng = SEED.generator(Purpose::Measure, 0);
+    let mut data = Vec::new();
+    for text in 0..IMAGES {
+        data.extend((0..tokens).map(|_| rng.random_range(0..vocabulary) as f32));
+        data.extend((0..tokens).map(|token| f32::from(u8::from(token <= text % tokens))));
+        data.extend(std::iter::repeat_n(0.0, tokens));
+    }
+    Array { shape: vec![IMAGES, 3, 1, tokens], data }
 }

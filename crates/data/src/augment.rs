@@ -38,9 +38,21 @@ pub struct Change {
     pub right: isize,
 }
 
+impl Default for Augmentation {
+    /// [`Self::NONE`]
+    fn default() -> Self {
+        Self::NONE
+    }
+}
+
 impl Augmentation {
     /// Nothing is changed.
     pub const NONE: Self = Self { flip: false, crop_padding: 0, mixup: None, cutmix: None };
+
+    /// Whether nothing is changed.
+    pub fn is_none(&self) -> bool {
+        *self == Self::NONE
+    }
 
     /// Draws the change of one image.
     pub fn draw(&self, rng: &mut impl Rng) -> Change {

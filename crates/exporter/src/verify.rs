@@ -1,6 +1,6 @@
 //! Compares what a runtime computes from an ONNX file with what the supernet computed.
 
-use elastic_runtime::{OpenError, RunError, Session};
+use elastic_runtime::{OpenError, RunError, Session, spread};
 use elastic_space::{Array, platform};
 use serde::Serialize;
 use thiserror::Error;
@@ -171,7 +171,8 @@ fn logits(session: &mut dyn Session, images: &Array, batch: usize) -> Result<Vec
     let samples = images.shape[0];
     let mut rows = Vec::with_capacity(samples);
     for images in batches(images, batch) {
-        let outputs = session.run(&[images])?;
+        let inputs = spread(images, session.inputs().len());
+        let outputs = session.run(&inputs)?;
         match outputs.as_slice() {
             [logits] if logits.shape.len() == 2 && logits.shape[0] == batch && logits.shape[1] > 0 => {
                 let missing = samples - rows.len();

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use elastic_runtime::{Element, Input};
+use elastic_space::bert::ROWS;
 use elastic_space::random::Purpose;
 use elastic_space::{Array, Seed};
 use rand::Rng;
@@ -146,6 +147,22 @@ pub fn random_values(inputs: &[GivenInput], seed: Seed) -> Vec<Array> {
 pub fn random_inputs(batch: usize, input: [usize; 3], seed: Seed) -> Vec<Array> {
     let shape = vec![batch, input[0], input[1], input[2]];
     random_values(&[GivenInput { name: "images".to_owned(), element: Element::Float32, shape }], seed)
+}
+
+/// Random texts without padding, for a network that knows `vocabulary` tokens.
+///
+/// # Shapes
+///
+/// `[batch, 3, 1, tokens]`, as the families of texts read them
+pub fn random_texts(batch: usize, tokens: usize, vocabulary: usize, seed: Seed) -> Array {
+    let mut random = seed.generator(Purpose::Measure, INPUTS);
+    let mut data = Vec::with_capacity(batch * ROWS * tokens);
+    for _ in 0..batch {
+        data.extend((0..tokens).map(|_| random.random_range(0..vocabulary) as f32));
+        data.extend(std::iter::repeat_n(1.0, tokens));
+        data.extend(std::iter::repeat_n(0.0, tokens));
+    }
+    Array { shape: vec![batch, ROWS, 1, tokens], data }
 }
 
 /// A standard normal value by Box and Muller's transform; 1 - u is above 0.

@@ -19,7 +19,7 @@ mod statistics;
 
 pub use environment::Environment;
 pub use identity::{Host, IdentityMismatch, check_identity};
-pub use inputs::{GivenInput, InputError, Shapes, random_inputs};
+pub use inputs::{GivenInput, InputError, Shapes, random_inputs, random_texts};
 pub use local::{LocalDevice, OpenDeviceError, Startup};
 pub use measure::{
     Candidate, Device, MeasureError, Measurement, Sample, Visit, drift_percent, measure, measure_round,

@@ -26,4 +26,4 @@ pub use environment::Environment;
 pub use library::{Library, LibraryError};
 pub use nodes::{NodeTime, NodesError, node_times};
 pub use runner::{Runner, load};
-pub use session::{Input, OpenError, RunError, Session, check, open, runtime_version};
+pub use session::{Input, OpenError, RunError, Session, check, open, runtime_version, spread};

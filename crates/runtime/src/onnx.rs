@@ -26,8 +26,10 @@ impl OnnxSession {
     pub(crate) fn open(settings: &OnnxRuntime, model: &[u8]) -> Result<Self, OpenError> {
         let provider = settings.provider;
         let session = commit(builder(settings)?, provider, model)?;
-        let inputs = session.inputs().iter().map(float).collect::<Result<_, _>>()?;
-        session.outputs().iter().try_for_each(|output| float(output).map(drop))?;
+        let inputs =
+            session.inputs().iter().map(|input| of(input, Element::is_taken)).collect::<Result<_, _>>()?;
+        let float = |output| of(output, |element| element == Element::Float32).map(drop);
+        session.outputs().iter().try_for_each(float)?;
         Ok(Self { session, inputs, provider })
     }
 }
@@ -52,13 +54,17 @@ impl Session for OnnxSession {
         check_inputs(&self.inputs, inputs)?;
         let failed =
             |error: ort::Error| RunError::Failed { runtime: name(self.provider), reason: error.to_string() };
-        let values = inputs
-            .iter()
-            .map(|array| {
-                Ok(TensorRef::from_array_view((array.shape.as_slice(), array.data.as_slice()))?.into())
-            })
-            .collect::<ort::Result<Vec<SessionInputValue>>>()
-            .map_err(failed)?;
+        let mut values: Vec<SessionInputValue> = Vec::with_capacity(inputs.len());
+        for (input, array) in self.inputs.iter().zip(inputs) {
+            values.push(match input.element {
+                Element::Float32 => {
+                    TensorRef::from_array_view((array.shape.as_slice(), array.data.as_slice()))
+                        .map_err(failed)?
+                        .into()
+                }
+                other => runner::value(other, array).map_err(failed)?.into(),
+            });
+        }
         let outputs = self.session.run(values.as_slice()).map_err(failed)?;
         let arrays = outputs.values().map(|value| {
             let (shape, data) = value.try_extract_tensor::<f32>()?;
@@ -171,10 +177,10 @@ fn name(provider: Provider) -> String {
     format!("ONNX Runtime on {}", provider.onnx_name())
 }
 
-/// An input or output, if it is a tensor of 32-bit floats.
-fn float(outlet: &Outlet) -> Result<Input, OpenError> {
+/// An input or output, if it is a tensor of a type that will do.
+fn of(outlet: &Outlet, will_do: impl Fn(Element) -> bool) -> Result<Input, OpenError> {
     match declared(outlet) {
-        Some(input) if input.element == Element::Float32 => Ok(input),
+        Some(input) if will_do(input.element) => Ok(input),
         _ => Err(OpenError::NotFloat { name: outlet.name().to_owned(), found: outlet.dtype().to_string() }),
     }
 }

@@ -12,7 +12,7 @@ use crate::{onnx, tract};
 
 /// A model that is loaded and ready to run.
 pub trait Session: Send {
-    /// Runs the model once; `inputs` and the result stand in the graph's order.
+    /// Runs the model once; `inputs` and the result stand in the graph's order. An input of integers takes whole numbers.
     ///
     /// # Shapes
     ///
@@ -77,8 +77,10 @@ pub enum OpenError {
         /// What the runtime says.
         reason: String,
     },
-    /// An input or output of the model does not hold 32-bit floats.
-    #[error("load the model: `{name}` is {found}, only tensors of 32-bit floats are supported")]
+    /// An input or output of the model holds something else than numbers that are supported.
+    #[error(
+        "load the model: `{name}` is {found}, only tensors of 32-bit floats and, as inputs, of 64-bit integers are supported"
+    )]
     NotFloat {
         /// The input or output.
         name: String,
@@ -125,6 +127,16 @@ pub enum RunError {
         shape: Vec<usize>,
         /// How many values were given.
         found: usize,
+    },
+    /// A value for an input of integers is none.
+    #[error("run the model: input `{name}` is of whole numbers, value {index} is {value}")]
+    NotWhole {
+        /// The input.
+        name: String,
+        /// The position of the value.
+        index: usize,
+        /// The value.
+        value: f32,
     },
     /// The runtime failed.
     #[error("run the model in {runtime}: {reason}")]
@@ -206,6 +218,28 @@ impl Input {
     }
 }
 
+/// A batch as the inputs of a graph: rows of a text, `[batch, inputs, 1, tokens]`, become `inputs` arrays
+/// `[batch, tokens]`; anything else is the one input.
+pub fn spread(batch: Array, inputs: usize) -> Vec<Array> {
+    match batch.shape[..] {
+        [texts, rows, 1, tokens] if inputs > 1 && rows == inputs => (0..rows)
+            .map(|row| {
+                let of_text = |text: usize| &batch.data[(text * rows + row) * tokens..][..tokens];
+                let data = (0..texts).flat_map(of_text).copied().collect();
+                Array { shape: vec![texts, tokens], data }
+            })
+            .collect(),
+        _ => vec![batch],
+    }
+}
+
+impl Element {
+    /// Whether a [`Session`] takes inputs of this type.
+    pub(crate) fn is_taken(self) -> bool {
+        matches!(self, Self::Float32 | Self::Int64)
+    }
+}
+
 /// Checks arrays against the graph's inputs, so that both runtimes refuse the same things in the same words.
 pub(crate) fn check_inputs(inputs: &[Input], arrays: &[Array]) -> Result<(), RunError> {
     if inputs.len() != arrays.len() {
@@ -226,6 +260,12 @@ pub(crate) fn check_inputs(inputs: &[Input], arrays: &[Array]) -> Result<(), Run
                 found: array.data.len(),
             });
         }
+        if input.element == Element::Int64
+            // Beyond 2^24 a float does not tell neighbours apart.
+            && let Some(index) = array.data.iter().position(|v| v.fract() != 0.0 || v.abs() > 16_777_216.0 || v.is_nan())
+        {
+            return Err(RunError::NotWhole { name: input.name.clone(), index, value: array.data[index] });
+        }
     }
     Ok(())
 }
@@ -233,6 +273,31 @@ pub(crate) fn check_inputs(inputs: &[Input], arrays: &[Array]) -> Result<(), Run
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rows_of_texts_become_inputs() {
+        let array = |shape: &[usize], data: &[f32]| Array { shape: shape.to_vec(), data: data.to_vec() };
+        let texts = array(&[2, 3, 1, 2], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0]);
+        let rows = [[1.0, 2.0, 7.0, 8.0], [3.0, 4.0, 9.0, 10.0], [5.0, 6.0, 11.0, 12.0]];
+        assert_eq!(spread(texts.clone(), 3), rows.map(|row| array(&[2, 2], &row)));
+        assert_eq!(spread(texts.clone(), 1), vec![texts], "an image of three channels");
+        let image = array(&[1, 3, 2, 1], &[0.0; 6]);
+        assert_eq!(spread(image.clone(), 3), [image]);
+    }
+
+    #[test]
+    fn integers_are_whole() {
+        let input = Input { name: "ids".to_owned(), element: Element::Int64, shape: None };
+        let check = |data: &[f32]| {
+            let array = Array { shape: vec![data.len()], data: data.to_vec() };
+            check_inputs(std::slice::from_ref(&input), &[array]).map_err(|error| error.to_string())
+        };
+        assert_eq!(check(&[0.0, 30_521.0, -1.0]), Ok(()));
+        for value in [0.5, f32::NAN, f32::INFINITY, 1e10] {
+            let error = format!("run the model: input `ids` is of whole numbers, value 1 is {value}");
+            assert_eq!(check(&[1.0, value]), Err(error));
+        }
+    }
 
     #[test]
     fn inputs_are_held_against_the_graph() {

@@ -23,6 +23,8 @@ const VERSION: &str = "0.23.9";
 pub(crate) struct TractSession {
     model: InferenceModel,
     inputs: Vec<Input>,
+    /// The type of each input's values.
+    types: Vec<DatumType>,
     /// The plan of the shapes that ran last. A model whose shapes are all fixed has it from the start.
     plan: Option<Plan>,
 }
@@ -40,16 +42,16 @@ impl TractSession {
         let (proto, model) = read(model)?;
         let declared = inputs(&model)?;
         for (input, found) in &declared {
-            if input.element != Element::Float32 {
+            if !input.element.is_taken() {
                 return Err(OpenError::NotFloat { name: input.name.clone(), found: format!("{found:?}") });
             }
         }
-        let inputs: Vec<Input> = declared.into_iter().map(|(input, _)| input).collect();
+        let (inputs, types): (Vec<Input>, Vec<DatumType>) = declared.into_iter().unzip();
         // tract knows an output's type only once all shapes are fixed; the file declares it.
         proto.graph.iter().flat_map(|graph| &graph.output).try_for_each(output_is_float)?;
         let fixed: Option<Vec<Vec<usize>>> = inputs.iter().map(Input::fixed_shape).collect();
-        let plan = fixed.map(|shapes| plan(&model, shapes)).transpose().map_err(refused)?;
-        Ok(Self { model, inputs, plan })
+        let plan = fixed.map(|shapes| plan(&model, &types, shapes)).transpose().map_err(refused)?;
+        Ok(Self { model, inputs, types, plan })
     }
 }
 
@@ -65,9 +67,9 @@ impl Session for TractSession {
         // Taken out, so that a plan in which a run panicked is not used again.
         let plan = match self.plan.take().filter(|plan| plan.shapes.iter().eq(shapes())) {
             Some(plan) => plan,
-            None => plan(&self.model, shapes().cloned().collect()).map_err(failed)?,
+            None => plan(&self.model, &self.types, shapes().cloned().collect()).map_err(failed)?,
         };
-        let outputs = guarded(|| run(&plan.runnable, inputs)).map_err(failed)?;
+        let outputs = guarded(|| run(&plan.runnable, &self.types, inputs)).map_err(failed)?;
         self.plan = Some(plan);
         Ok(outputs)
     }
@@ -102,21 +104,22 @@ fn read(model: &[u8]) -> Result<(ModelProto, InferenceModel), OpenError> {
 }
 
 /// Makes a model ready for inputs of these shapes.
-fn plan(model: &InferenceModel, shapes: Vec<Vec<usize>>) -> Result<Plan, String> {
+fn plan(model: &InferenceModel, types: &[DatumType], shapes: Vec<Vec<usize>>) -> Result<Plan, String> {
     let runnable = guarded(|| {
         let mut model = model.clone();
-        for (index, shape) in shapes.iter().enumerate() {
-            model.set_input_fact(index, f32::fact(shape).into())?;
+        for (index, (datum_type, shape)) in types.iter().zip(&shapes).enumerate() {
+            model.set_input_fact(index, datum_type.fact(shape).into())?;
         }
         model.into_optimized()?.into_runnable()
     })?;
     Ok(Plan { shapes, runnable })
 }
 
-fn run(runnable: &Arc<TypedRunnableModel>, inputs: &[Array]) -> TractResult<Vec<Array>> {
-    let values = inputs
+fn run(runnable: &Arc<TypedRunnableModel>, types: &[DatumType], inputs: &[Array]) -> TractResult<Vec<Array>> {
+    let values = types
         .iter()
-        .map(|array| Ok(Tensor::from_shape(&array.shape, &array.data)?.into_tvalue()))
+        .zip(inputs)
+        .map(|(&datum_type, array)| Ok(runner::value(datum_type, array)?.into_tvalue()))
         .collect::<TractResult<TVec<TValue>>>()?;
     let outputs = runnable.run(values)?;
     let arrays = outputs.iter().map(|value| {

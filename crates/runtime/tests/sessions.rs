@@ -182,7 +182,7 @@ fn inputs_and_outputs_of_another_type_are_refused() {
         cast.attribute.push(AttributeProto { r#type: AttributeType::Int as i32, ..attribute });
         cast
     };
-    let rows = [("x", DataType::Int64, DataType::Float), ("y", DataType::Float, DataType::Int64)];
+    let rows = [("x", DataType::Double, DataType::Float), ("y", DataType::Float, DataType::Int64)];
     for (name, runtime) in runtimes() {
         for (culprit, from, to) in rows {
             let model = encode(vec![cast(to)], vec![], vec![kind("x", from)], vec![kind("y", to)]);

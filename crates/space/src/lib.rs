@@ -4,6 +4,7 @@
 //! Nothing here knows burn, ONNX Runtime or protobuf. The siblings (trainer, profiler, exporter)
 //! meet in these types.
 
+pub mod bert;
 pub mod budget;
 pub mod choices;
 pub mod conv;

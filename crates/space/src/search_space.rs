@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::bert::{self, BertSpace, InvalidBertSpace};
 use crate::conv::{ConvSpace, InvalidConvSpace};
 use crate::cost::Cost;
 use crate::genome::{self, Genome};
@@ -28,6 +29,8 @@ pub enum SearchSpace {
     Conv(ConvSpace),
     /// Attention within windows that shift from layer to layer.
     Swin(SwinSpace),
+    /// An encoder of texts.
+    Bert(BertSpace),
 }
 
 /// Why a search space is refused.
@@ -42,6 +45,9 @@ pub enum InvalidSpace {
     /// The Swin transformer's rules.
     #[error("space.swin: {0}")]
     Swin(#[from] InvalidSwinSpace),
+    /// The BERT encoder's rules.
+    #[error("space.bert: {0}")]
+    Bert(#[from] InvalidBertSpace),
 }
 
 /// A subnet that its space does not hold.
@@ -65,6 +71,7 @@ impl SearchSpace {
             Self::Vit(space) => Ok(space.validate()?),
             Self::Conv(space) => Ok(space.validate()?),
             Self::Swin(space) => Ok(space.validate()?),
+            Self::Bert(space) => Ok(space.validate()?),
         }
     }
 
@@ -74,15 +81,25 @@ impl SearchSpace {
             Self::Vit(_) => "vit",
             Self::Conv(_) => "conv",
             Self::Swin(_) => "swin",
+            Self::Bert(_) => "bert",
         }
     }
 
-    /// Channels, height and width of one input.
+    /// Channels, height and width of one input; of a text its [rows](bert::ROWS), 1, and tokens at most.
     pub fn input(&self) -> [usize; 3] {
         match self {
             Self::Vit(space) => [space.channels, space.image_size, space.image_size],
             Self::Conv(space) => [space.channels, space.image_size, space.image_size],
             Self::Swin(space) => [space.channels, space.image_size, space.image_size],
+            Self::Bert(space) => [bert::ROWS, 1, space.length],
+        }
+    }
+
+    /// Number of tokens that a family of texts knows; none for a family of images.
+    pub fn vocabulary(&self) -> Option<usize> {
+        match self {
+            Self::Vit(_) | Self::Conv(_) | Self::Swin(_) => None,
+            Self::Bert(space) => Some(space.vocabulary),
         }
     }
 
@@ -92,13 +109,14 @@ impl SearchSpace {
             Self::Vit(space) => Some(space.head_dim),
             Self::Conv(_) => None,
             Self::Swin(space) => Some(space.head_dim),
+            Self::Bert(space) => Some(space.head_dim),
         }
     }
 
     /// Whether a subnet's normalisations need the statistics of images before it is judged or exported.
     pub fn needs_calibration(&self) -> bool {
         match self {
-            Self::Vit(_) | Self::Swin(_) => false,
+            Self::Vit(_) | Self::Swin(_) | Self::Bert(_) => false,
             Self::Conv(_) => true,
         }
     }
@@ -109,6 +127,7 @@ impl SearchSpace {
             Self::Vit(space) => space.classes,
             Self::Conv(space) => space.classes,
             Self::Swin(space) => space.classes,
+            Self::Bert(space) => space.classes,
         }
     }
 
@@ -118,6 +137,7 @@ impl SearchSpace {
             Self::Vit(space) => space.slots(),
             Self::Conv(space) => space.slots(),
             Self::Swin(space) => space.slots(),
+            Self::Bert(space) => space.slots(),
         }
     }
 
@@ -142,6 +162,7 @@ impl SearchSpace {
             Self::Vit(space) => Subnet::Vit(space.decode(&values)),
             Self::Conv(space) => Subnet::Conv(space.decode(&values)),
             Self::Swin(space) => Subnet::Swin(space.decode(&values)),
+            Self::Bert(space) => Subnet::Bert(space.decode(&values)),
         }
     }
 
@@ -183,6 +204,7 @@ impl SearchSpace {
             Self::Vit(space) => Self::Vit(space.restricted(open)),
             Self::Conv(space) => Self::Conv(space.restricted(open)),
             Self::Swin(space) => Self::Swin(space.restricted(open)),
+            Self::Bert(space) => Self::Bert(space.restricted(open)),
         }
     }
 
@@ -253,6 +275,7 @@ impl SearchSpace {
             Self::Vit(space) => space.size(),
             Self::Conv(space) => space.size(),
             Self::Swin(space) => space.size(),
+            Self::Bert(space) => space.size(),
         }
     }
 
@@ -266,7 +289,8 @@ impl SearchSpace {
             (Self::Vit(space), Subnet::Vit(subnet)) => space.shape(subnet),
             (Self::Conv(space), Subnet::Conv(subnet)) => space.shape(subnet),
             (Self::Swin(space), Subnet::Swin(subnet)) => space.shape(subnet),
-            (Self::Vit(_) | Self::Conv(_) | Self::Swin(_), _) => {
+            (Self::Bert(space), Subnet::Bert(subnet)) => space.shape(subnet),
+            (Self::Vit(_) | Self::Conv(_) | Self::Swin(_) | Self::Bert(_), _) => {
                 panic!("subnet `{subnet}` is of another family than {}", self.family())
             }
         }
@@ -310,7 +334,8 @@ impl SearchSpace {
             (Self::Vit(space), Subnet::Vit(subnet)) => Some(space.values(subnet)),
             (Self::Conv(space), Subnet::Conv(subnet)) => Some(space.values(subnet)),
             (Self::Swin(space), Subnet::Swin(subnet)) => Some(space.values(subnet)),
-            (Self::Vit(_) | Self::Conv(_) | Self::Swin(_), _) => None,
+            (Self::Bert(space), Subnet::Bert(subnet)) => Some(space.values(subnet)),
+            (Self::Vit(_) | Self::Conv(_) | Self::Swin(_) | Self::Bert(_), _) => None,
         }
     }
 }

@@ -5,7 +5,7 @@ use crate::cost::Cost;
 /// The layers of one subnet with all their sizes, in the order in which they run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Shape {
-    /// Channels, height, width of one input.
+    /// Channels, height, width of one input; of a text as [`crate::SearchSpace::input`] says.
     pub input: [usize; 3],
     /// Number of outputs.
     pub classes: usize,
@@ -57,7 +57,7 @@ pub enum LayerKind {
         /// Features.
         features: usize,
     },
-    /// A learned table `[1, entries, features]` that is added or concatenated.
+    /// A learned table `[1, entries, features]` that is added, concatenated or looked up.
     Table {
         /// Rows of the table.
         entries: usize,

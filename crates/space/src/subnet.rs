@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::bert::BertSubnet;
 use crate::conv::ConvSubnet;
 use crate::swin::SwinSubnet;
 use crate::vit::VitSubnet;
@@ -23,6 +24,8 @@ pub enum Subnet {
     Conv(ConvSubnet),
     /// A Swin transformer.
     Swin(SwinSubnet),
+    /// A BERT encoder.
+    Bert(BertSubnet),
 }
 
 impl fmt::Display for Subnet {
@@ -31,6 +34,7 @@ impl fmt::Display for Subnet {
             Self::Vit(subnet) => subnet.fmt(f),
             Self::Conv(subnet) => subnet.fmt(f),
             Self::Swin(subnet) => subnet.fmt(f),
+            Self::Bert(subnet) => subnet.fmt(f),
         }
     }
 }

@@ -106,6 +106,18 @@ fn swin_tiny() {
 }
 
 #[test]
+fn bert_base() {
+    let (shape, cost) = largest("bert-base.yaml");
+    // `BertModel` of the authors' `bert-base-uncased`, encoder and pooler, has 109,482,240 parameters, which the paper calls
+    // 110 M; the head for two classes comes on top.
+    let head = shape.layers.last().expect("a head");
+    assert_eq!((head.params(), cost.params - head.params()), (2 * 768 + 2, 109_482_240));
+    // By hand, for each of 12 layers and 512 tokens: qkv, proj, fc1 and fc2 have 12 * 768^2 weights; scores and context
+    // take 2 * 512 * 768 for each token. Then pooler and head.
+    assert_eq!(cost.macs, 12 * 512 * (12 * 768 * 768 + 2 * 512 * 768) + 768 * 768 + 2 * 768);
+}
+
+#[test]
 fn efficientnet_lite0() {
     let (shape, cost) = largest("efficientnet-lite0.yaml");
     // Its authors say 4.7 M parameters; timm 1.0 counts 4,652,008 in `tf_efficientnet_lite0`, as here with scales.

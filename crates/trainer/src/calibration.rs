@@ -1,7 +1,7 @@
 //! The training images on which a subnet's batch normalisation is measured before it is judged or exported, and those
 //! that tell the ranges of its values.
 
-use elastic_data::{Images, normalise};
+use elastic_data::Examples;
 use elastic_space::Array;
 use elastic_space::random::Purpose;
 
@@ -13,22 +13,22 @@ use crate::config::Model;
 /// # Shapes
 ///
 /// Output: `[images, channels, height, width]`, normalised.
-pub fn images(model: &Model, train: &Images) -> Option<Array> {
+pub fn images(model: &Model, train: &Examples) -> Option<Array> {
     Some(drawn(model, train, model.training.calibration_images?, 0))
 }
 
-/// Training images on which the ranges of a network's values are observed; always the same, without augmentation.
+/// Training examples on which the ranges of a network's values are observed; always the same, without augmentation.
 ///
 /// # Shapes
 ///
-/// Output: `[images, channels, height, width]`, normalised; as many as there are if fewer than `count`.
-pub fn observed_images(model: &Model, train: &Images, count: usize) -> Array {
+/// Output: as [`Examples::inputs`] gives them; as many as there are if fewer than `count`.
+pub fn observed_images(model: &Model, train: &Examples, count: usize) -> Array {
     drawn(model, train, count, 1)
 }
 
-fn drawn(model: &Model, train: &Images, count: usize, index: u64) -> Array {
+fn drawn(model: &Model, train: &Examples, count: usize, index: u64) -> Array {
     let count = count.min(train.len());
     let mut rng = model.seed().generator(Purpose::Calibrate, index);
     let positions = rand::seq::index::sample(&mut rng, train.len(), count).into_vec();
-    normalise(&model.data.normalisation(), &train.select(&positions), 0..count)
+    train.select(&positions).inputs(&model.data, 0..count)
 }

@@ -20,7 +20,7 @@ pub fn accuracy(supernet: &Supernet, subnet: &Subnet, images: &Array, labels: &[
     let statistics = supernet.statistics(subnet);
     let size: usize = images.shape[1..].iter().product();
     let right = |(labels, data): (&[u8], &[f32])| {
-        let shape = [labels.len()].into_iter().chain(supernet.space.input()).collect();
+        let shape = [&[labels.len()], &images.shape[1..]].concat();
         let images = Array { shape, data: data.to_vec() };
         correct(&supernet.logits_by(&images, subnet, &statistics), labels)
     };

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 
+use elastic_space::bert::BertSpace;
 use elastic_space::conv::ConvSpace;
 use elastic_space::swin::SwinSpace;
 use elastic_space::vit::VitSpace;
@@ -38,6 +39,7 @@ pub fn by_importance(weights: &mut Weights, space: &SearchSpace, dimensions: &BT
         SearchSpace::Vit(space) => of_vit(space),
         SearchSpace::Conv(space) => of_conv(space),
         SearchSpace::Swin(space) => of_swin(space),
+        SearchSpace::Bert(space) => of_bert(space),
     };
     for Channels { dimension, size, reader, others, single } in sets {
         let (true, Some(array)) = (dimensions.contains(&dimension), weights.get(&reader.0)) else { continue };
@@ -54,6 +56,10 @@ pub fn by_importance(weights: &mut Weights, space: &SearchSpace, dimensions: &BT
 
 fn of_vit(space: &VitSpace) -> Vec<Channels> {
     (0..space.depth.layers()).flat_map(|block| of_block(&format!("blocks.{block}"), space.head_dim)).collect()
+}
+
+fn of_bert(space: &BertSpace) -> Vec<Channels> {
+    (0..space.layers()).flat_map(|block| of_block(&format!("blocks.{block}"), space.head_dim)).collect()
 }
 
 fn of_swin(space: &SwinSpace) -> Vec<Channels> {

@@ -149,7 +149,7 @@ impl Step<'_> {
             }
         };
         let values = batch.images.len() / batch.labels.len();
-        let shape = [images.len()].into_iter().chain(supernet.space.input()).collect::<Vec<_>>();
+        let shape = [images.len(), batch.shape[1], batch.shape[2], batch.shape[3]];
         let images = batch.images[images.start * values..images.end * values].to_vec();
         let input = network.arranged(Tensor::from_data(TensorData::new(images, shape), device));
         let mut accumulator = GradientsAccumulator::new();

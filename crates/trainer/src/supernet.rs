@@ -5,6 +5,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use elastic_space::random::Purpose;
 use elastic_space::{Array, SearchSpace, Seed, Subnet, Weights};
 
+use crate::families::bert::{self, Bert};
 use crate::families::conv::Conv;
 use crate::families::swin::Swin;
 use crate::families::transformer;
@@ -36,6 +37,8 @@ pub enum Network {
     Conv(Conv),
     /// A Swin transformer.
     Swin(Swin),
+    /// A BERT encoder.
+    Bert(Bert),
 }
 
 impl Network {
@@ -43,7 +46,7 @@ impl Network {
     ///
     /// # Shapes
     ///
-    /// - images: `[batch, channels, height, width]`
+    /// - images: `[batch, channels, height, width]`; of texts `[batch, 3, 1, tokens]`, as [`Bert::forward`] says
     /// - output: as the family reads it
     pub fn arranged(&self, images: Tensor<4>) -> Tensor<4> {
         match self {
@@ -51,6 +54,7 @@ impl Network {
             Network::Swin(swin) => transformer::patches(images, swin.patch_size()),
             // Channels last.
             Network::Conv(_) => images.permute([0, 2, 3, 1]),
+            Network::Bert(_) => images,
         }
     }
 
@@ -74,7 +78,10 @@ impl Network {
             (Network::Vit(vit), Subnet::Vit(subnet)) => vit.forward(input, subnet),
             (Network::Conv(conv), Subnet::Conv(subnet)) => conv.forward(input, subnet, normalisation),
             (Network::Swin(swin), Subnet::Swin(subnet)) => swin.forward(input, subnet),
-            (Network::Vit(_) | Network::Conv(_) | Network::Swin(_), _) => other_family(subnet),
+            (Network::Bert(bert), Subnet::Bert(subnet)) => bert.forward(input, subnet),
+            (Network::Vit(_) | Network::Conv(_) | Network::Swin(_) | Network::Bert(_), _) => {
+                other_family(subnet)
+            }
         }
     }
 
@@ -92,6 +99,7 @@ impl Supernet {
             SearchSpace::Vit(space) => Network::Vit(Vit::new(space, device, &mut rng)),
             SearchSpace::Conv(space) => Network::Conv(Conv::new(space, device, &mut rng)),
             SearchSpace::Swin(space) => Network::Swin(Swin::new(space, device, &mut rng)),
+            SearchSpace::Bert(space) => Network::Bert(Bert::new(space, device, &mut rng)),
         };
         Self { space, network: parameters::with_stable_ids(network), calibration: None }
     }
@@ -151,7 +159,12 @@ impl Supernet {
 
     /// [`Self::logits`] for a loop that has the subnet's [`Self::statistics`] already.
     pub fn logits_by(&self, images: &Array, subnet: &Subnet, statistics: &Statistics) -> Array {
-        let input = self.network.arranged(tensor(images, &self.network.device()));
+        let device = self.network.device();
+        let input = match &self.network {
+            Network::Bert(_) => tensor(&bert::trimmed(images), &device),
+            _ => tensor(images, &device),
+        };
+        let input = self.network.arranged(input);
         parameters::array(self.network.forward(input, subnet, &mut statistics.given()))
     }
 
@@ -166,7 +179,10 @@ impl Supernet {
             (Network::Vit(vit), Subnet::Vit(subnet)) => vit.extract(subnet),
             (Network::Conv(conv), Subnet::Conv(subnet)) => conv.extract(subnet, statistics),
             (Network::Swin(swin), Subnet::Swin(subnet)) => swin.extract(subnet),
-            (Network::Vit(_) | Network::Conv(_) | Network::Swin(_), _) => other_family(subnet),
+            (Network::Bert(bert), Subnet::Bert(subnet)) => bert.extract(subnet),
+            (Network::Vit(_) | Network::Conv(_) | Network::Swin(_) | Network::Bert(_), _) => {
+                other_family(subnet)
+            }
         }
     }
 

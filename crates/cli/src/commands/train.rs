@@ -89,9 +89,10 @@ impl Train {
         let device = self.device.open()?;
         let data = read_data(&mut model, reporter)?;
         reporter.say(&format!(
-            "training {} on {} images ({} for validation) into {}",
+            "training {} on {} {} ({} for validation) into {}",
             self.source(&folder).display(),
             data.train.len(),
+            data.train.kind(),
             data.validation.len(),
             folder.0.display()
         ));
@@ -208,11 +209,11 @@ impl Train {
 
 /// Reads what the model learns from, and completes the model by what it left to the data.
 fn read_data(model: &mut Model, reporter: &Reporter) -> anyhow::Result<Splits> {
-    let (input, classes) = (model.space.input(), model.space.classes());
+    let (input, vocabulary, classes) = (model.space.input(), model.space.vocabulary(), model.space.classes());
     let Loaded { splits, config } =
         load_training(&model.data, input, model.seed(), &mut |line| reporter.say(line))?;
-    for images in [&splits.train, &splits.validation] {
-        check_against(&config, images, input, classes)?;
+    for examples in [&splits.train, &splits.validation] {
+        check_against(&config, examples, input, vocabulary, classes)?;
     }
     reporter.say(&ClassSizes::of(&splits, &config).to_string());
     model.data = config;

@@ -76,7 +76,13 @@ fn status(report: &RunReport) -> Markup {
 
 fn facts(report: &RunReport) -> Markup {
     let model = &report.model;
-    let [channels, height, width] = model.space.input();
+    let ([channels, height, width], classes) = (model.space.input(), model.space.classes());
+    let input = match model.space.vocabulary() {
+        Some(vocabulary) => {
+            format!("up to {width} of {} tokens, {classes} classes", number(vocabulary as u64))
+        }
+        None => format!("{channels} x {height} x {width}, {classes} classes"),
+    };
     let choices = |dimension: &elastic_space::Dimension| dimension.name();
     let elastic = model.space.dimensions().iter().map(choices).collect::<Vec<_>>().join(", ");
     let init =
@@ -89,7 +95,7 @@ fn facts(report: &RunReport) -> Markup {
         ("Largest subnet", format!("{}, {}", parameters(largest.params), macs(largest.macs))),
         ("Seed", model.seed.to_string()),
         ("Data", model.data.source.path().display().to_string()),
-        ("Input", format!("{channels} x {height} x {width}, {} classes", model.space.classes())),
+        ("Input", input),
         ("Validation", validation(model)),
         ("Batch size", model.training.batch_size.to_string()),
         ("First weights", init),

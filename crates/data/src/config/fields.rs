@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Cifar, Csv, DataConfig, Folders, InvalidData, Source};
+use super::{Cifar, Csv, DataConfig, Folders, InvalidData, Source, TextFiles};
 
-/// A labelled image set and how it is prepared. Exactly one of `idx`, `folders`, `cifar` and `csv` is given.
+/// A labelled set of images or texts and how it is prepared. Exactly one of `idx`, `folders`, `cifar`, `csv` and `texts` is
+/// given.
 #[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 #[schemars(rename = "DataConfig")]
@@ -25,7 +26,10 @@ pub(super) struct DataFields {
     /// Text files with one image a line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     csv: Option<Csv>,
-    /// Number of training images that are kept apart for validation. They are chosen by the seed,
+    /// Files of labelled texts, for a family that reads texts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    texts: Option<TextFiles>,
+    /// Number of training examples that are kept apart for validation. They are chosen by the seed,
     /// in each class alike. Left out where the data has a validation set of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     validation: Option<usize>,
@@ -37,7 +41,7 @@ pub(super) struct DataFields {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     std: Vec<f32>,
     /// Name of each class; label i is the i-th name. Left out, they are the data's own where it has some
-    /// (`folders`: the sorted names of the folders; `cifar`: the file of names), and written into the run's
+    /// (`folders`: the sorted names of the folders; `cifar`: the file of names; `texts`: the sorted labels), and written into the run's
     /// `config.yaml`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     class_names: Vec<String>,
@@ -47,12 +51,13 @@ impl TryFrom<DataFields> for DataConfig {
     type Error = InvalidData;
 
     fn try_from(fields: DataFields) -> Result<Self, InvalidData> {
-        let DataFields { idx, folders, cifar, csv, validation, mean, std, class_names } = fields;
+        let DataFields { idx, folders, cifar, csv, texts, validation, mean, std, class_names } = fields;
         let mut given: Vec<(&'static str, Source)> = [
             idx.map(|path| ("idx", Source::Idx(path))),
             folders.map(|folders| ("folders", Source::Folders(folders))),
             cifar.map(|cifar| ("cifar", Source::Cifar(cifar))),
             csv.map(|csv| ("csv", Source::Csv(csv))),
+            texts.map(|texts| ("texts", Source::Texts(texts))),
         ]
         .into_iter()
         .flatten()
@@ -76,6 +81,7 @@ impl From<DataConfig> for DataFields {
             Source::Folders(folders) => Self { folders: Some(folders), ..fields },
             Source::Cifar(cifar) => Self { cifar: Some(cifar), ..fields },
             Source::Csv(csv) => Self { csv: Some(csv), ..fields },
+            Source::Texts(texts) => Self { texts: Some(texts), ..fields },
         }
     }
 }

@@ -1,11 +1,11 @@
-//! The formats of image sets.
+//! The formats of data sets.
 
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Where images are, and in which format.
+/// Where images or texts are, and in which format.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
     /// Folder with the four IDX files of the MNIST layout.
@@ -16,6 +16,8 @@ pub enum Source {
     Cifar(Cifar),
     /// Text files with one image a line.
     Csv(Csv),
+    /// Files of labelled texts.
+    Texts(TextFiles),
 }
 
 /// Trees of PNG, JPEG or WebP files with one folder a class: `train/CLASS/FILE`, `test/CLASS/FILE` and, if
@@ -29,11 +31,11 @@ pub struct Folders {
     pub on_corrupt: OnCorrupt,
 }
 
-/// What is done about a file that cannot be decoded.
+/// What is done about a file that cannot be decoded, or a row that cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnCorrupt {
-    /// It is an error that names the files.
+    /// It is an error that names them.
     Fail,
     /// It is left out, and named in a line on standard error.
     Skip,
@@ -92,6 +94,31 @@ pub enum LabelColumn {
     Column(String),
 }
 
+/// Files of labelled texts: `.csv`, `.tsv` or `.jsonl`, plain or `.gz`. The first line of a table names its columns; a
+/// field may stand in double quotes. JSONL has one object a line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct TextFiles {
+    /// Training texts; relative to the working folder.
+    pub train: PathBuf,
+    /// Validation texts, if the data has a validation set of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation: Option<PathBuf>,
+    /// Test texts.
+    pub test: PathBuf,
+    /// The column, or the key in JSONL, of the texts.
+    pub text: String,
+    /// The column, or the key in JSONL, of the labels.
+    pub label: String,
+    /// The `tokenizer.json` of a BERT model (WordPiece), as Hugging Face's library writes it; its truncation and its padding do
+    /// not count. Texts are cut at the network's `length`.
+    pub tokenizer: PathBuf,
+    /// A batch is padded to a multiple of so many tokens.
+    pub pad_to: usize,
+    /// What is done about a row without a text or a label that is known.
+    pub on_malformed: OnCorrupt,
+}
+
 impl Source {
     /// The folder of the data; of text files, the one to train with.
     pub fn path(&self) -> &Path {
@@ -100,6 +127,7 @@ impl Source {
             Self::Folders(folders) => &folders.path,
             Self::Cifar(cifar) => &cifar.path,
             Self::Csv(csv) => &csv.train,
+            Self::Texts(texts) => &texts.train,
         }
     }
 
@@ -109,7 +137,7 @@ impl Source {
             Self::Idx(path) => Some(path),
             Self::Folders(folders) => Some(&mut folders.path),
             Self::Cifar(cifar) => Some(&mut cifar.path),
-            Self::Csv(_) => None,
+            Self::Csv(_) | Self::Texts(_) => None,
         }
     }
 }

@@ -10,6 +10,7 @@ use flate2::write::GzEncoder;
 use super::*;
 use crate::config::Source;
 use crate::idx::{self, Idx};
+use crate::images::Images;
 
 /// Reads the training data, with what was said.
 pub(super) fn load(config: &DataConfig, input: [usize; 3]) -> (Result<Loaded, DataError>, Vec<String>) {
@@ -26,7 +27,12 @@ fn training(config: &DataConfig) -> Result<Loaded, DataError> {
 }
 
 fn test(config: &DataConfig) -> Result<Images, DataError> {
-    load_test(config, [1, 2, 3], &mut |line| panic!("{line}"))
+    load_test(config, [1, 2, 3], &mut |line| panic!("{line}")).map(pictures)
+}
+
+pub(super) fn pictures(examples: Examples) -> Images {
+    let Examples::Images(images) = examples else { panic!("images") };
+    images
 }
 
 pub(super) fn gzip(content: &[u8]) -> Vec<u8> {
@@ -68,7 +74,7 @@ fn a_folder_is_read_packed_or_plain() {
     let test_images = test(&config).expect("a good folder");
     assert_eq!((train.len(), validation.len(), test_images.len()), (4, 4, 4));
     assert_eq!(loaded.config, config, "nothing was left out");
-    let mut labels = validation.labels.clone();
+    let mut labels = validation.labels().to_vec();
     labels.sort_unstable();
     assert_eq!(labels, [0, 0, 1, 1]);
     assert_eq!((test_images.size(), test_images.image(1)), ([1, 2, 3], &[6, 7, 8, 9, 10, 11][..]));
@@ -86,7 +92,7 @@ fn what_is_left_out_is_measured() {
     let (_folder, config) = folder();
     let left_out = DataConfig { mean: Vec::new(), std: Vec::new(), ..config.clone() };
     let loaded = training(&left_out).expect("a good folder");
-    let (mean, std) = statistics(&loaded.splits.train);
+    let (mean, std) = statistics(&pictures(loaded.splits.train.clone()));
     assert_eq!(loaded.config, DataConfig { mean, std, ..config });
     assert_eq!(left_out.completed_by(&loaded.config), loaded.config);
 }
@@ -164,7 +170,7 @@ fn folders_that_are_refused() {
         (
             "validation too large",
             |_, c| c.validation = Some(8),
-            "data.validation is 8, but DIR holds 8 training images: keep fewer apart".into(),
+            "data.validation is 8, but DIR holds 8 training examples: keep fewer apart".into(),
         ),
         (
             "three channels asked of grey images",
@@ -181,7 +187,7 @@ fn folders_that_are_refused() {
         (
             "no validation",
             |_, c| c.validation = None,
-            "data.validation is missing: DIR has no validation set of its own, say how many training images to keep apart"
+            "data.validation is missing: DIR has no validation set of its own, say how many training examples to keep apart"
                 .into(),
         ),
         (
@@ -232,14 +238,16 @@ fn the_bundled_data_is_as_its_readme_says() {
         std: Vec::new(),
         class_names: (0..10).map(|class| format!("class {class}")).collect(),
     };
-    let per_class = |images: &Images| {
-        (0..10).map(|class| images.labels.iter().filter(|&&label| label == class).count()).collect::<Vec<_>>()
+    let per_class = |examples: &Examples| {
+        (0..10)
+            .map(|class| examples.labels().iter().filter(|&&label| label == class).count())
+            .collect::<Vec<_>>()
     };
     let loaded = training(&config).expect("the repository carries it");
     let test = test(&config).expect("the repository carries it");
     assert_eq!(per_class(&loaded.splits.train), [1000; 10]);
     assert_eq!(per_class(&loaded.splits.validation), [200; 10]);
-    assert_eq!(per_class(&test), [200; 10]);
+    assert_eq!(per_class(&test.clone().into()), [200; 10]);
     assert_eq!(test.size(), [1, 28, 28]);
     let (mean, std) = (loaded.config.mean[0], loaded.config.std[0]);
     assert!((mean - 0.2865).abs() < 1e-3 && (std - 0.3539).abs() < 1e-3, "{mean} {std}");

@@ -98,6 +98,13 @@ impl GraphBuilder {
         value
     }
 
+    /// Declares an input of whole numbers.
+    pub(super) fn integer_input(&mut self, name: &str, dims: Vec<Dim>) -> Value {
+        let value = Value { name: name.to_owned(), dims };
+        self.graph.input.push(declare(&value, DataType::Int64));
+        value
+    }
+
     /// Adds a constant of 32-bit floats. One that belongs to a formula and is not learned has a name that begins
     /// with [`FORMULA`].
     pub(super) fn floats(&mut self, name: &str, shape: &[usize], values: &[f32]) -> Value {

@@ -108,7 +108,7 @@ impl Form {
 /// The forms that the networks of a space have, the portable one first.
 pub fn forms(space: &SearchSpace) -> Vec<Form> {
     match space {
-        SearchSpace::Vit(_) | SearchSpace::Swin(_) => Form::ALL.to_vec(),
+        SearchSpace::Vit(_) | SearchSpace::Swin(_) | SearchSpace::Bert(_) => Form::ALL.to_vec(),
         // It has neither attention nor GELU, so all forms would be the same graph.
         SearchSpace::Conv(_) => vec![Form::Portable],
     }

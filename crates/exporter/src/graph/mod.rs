@@ -5,6 +5,7 @@
 //! read them from the written graph ([`read`]) and compare.
 
 mod attention;
+mod bert;
 mod builder;
 mod conv;
 mod form;
@@ -16,6 +17,8 @@ mod vit;
 
 #[cfg(test)]
 mod reference;
+#[cfg(test)]
+mod reference_bert;
 #[cfg(test)]
 mod reference_conv;
 #[cfg(test)]
@@ -37,6 +40,9 @@ pub use form::{CONTRIB, Form, NEWEST_OPSET, OLDEST_OPSET, UnknownForm, forms};
 
 /// The name of the input, `[batch, channels, height, width]`, normalised.
 pub const INPUT: &str = "images";
+/// The names of the inputs of a network of texts, `[batch, tokens]` each, whole numbers of 64 bits: the tokens' ids, 1 for a
+/// token and 0 for padding, the tokens' segments.
+pub const TEXT_INPUTS: [&str; 3] = ["input_ids", "attention_mask", "token_type_ids"];
 /// The name of the output, `[batch, classes]`.
 pub const OUTPUT: &str = "logits";
 /// The key under which the class names stand in the metadata, as a JSON list.
@@ -167,7 +173,7 @@ pub(crate) enum Tensors<'a> {
 
 /// The subnet as the bytes of an ONNX file. Equal arguments give equal bytes.
 ///
-/// The input is called [`INPUT`] and the output [`OUTPUT`].
+/// The input is called [`INPUT`], those of texts [`TEXT_INPUTS`], and the output [`OUTPUT`].
 ///
 /// # Errors
 ///
@@ -257,7 +263,10 @@ fn model(space: &SearchSpace, subnet: &Subnet, tensors: &Tensors<'_>, options: &
         (SearchSpace::Swin(space), Subnet::Swin(subnet)) => {
             swin::add(&mut graph, space, subnet, options.batch, tensors)
         }
-        (SearchSpace::Vit(_) | SearchSpace::Conv(_) | SearchSpace::Swin(_), _) => {
+        (SearchSpace::Bert(space), Subnet::Bert(subnet)) => {
+            bert::add(&mut graph, space, subnet, options.batch, tensors)
+        }
+        (SearchSpace::Vit(_) | SearchSpace::Conv(_) | SearchSpace::Swin(_) | SearchSpace::Bert(_), _) => {
             panic!("subnet `{subnet}` is of another family than {}", space.family())
         }
     };

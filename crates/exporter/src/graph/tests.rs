@@ -1,5 +1,6 @@
 //! The graphs against the reference on both runtimes, their counts, and what is refused.
 
+use elastic_space::bert::{BertPooling, BertSpace};
 use elastic_space::choices::{DepthChoices, DropPolicy, Granularity, WidthChoices};
 use elastic_space::conv::{Activation, BATCH_NORM_EPSILON, ConvSpace, ConvStageChoices, Head, Padding, Stem};
 use elastic_space::platform::{OnnxRuntime, Optimization, Provider, Runtime, Tract};
@@ -87,14 +88,49 @@ fn swin_space() -> SwinSpace {
     }
 }
 
+/// Texts of up to 9 tokens out of 19.
+fn bert_space(pooling: BertPooling) -> BertSpace {
+    let per_layer = |choices: &[usize]| WidthChoices { choices: choices.to_vec(), per: Granularity::Layer };
+    BertSpace {
+        vocabulary: 19,
+        length: 9,
+        segments: 2,
+        classes: 7,
+        head_dim: 6,
+        pooling,
+        embed_dim: vec![11, 13, 22],
+        depth: DepthChoices { choices: vec![1, 2, 3], drop: DropPolicy::Any },
+        heads: per_layer(&[1, 3, 4]),
+        mlp_width: per_layer(&[8, 17, 31]),
+        stages: Vec::new(),
+        transforms: BTreeMap::new(),
+    }
+}
+
 /// Every family, and every form that it has.
-pub(crate) fn spaces() -> [SearchSpace; 5] {
+pub(crate) fn spaces() -> [SearchSpace; 7] {
     let vit = [Pooling::ClassToken, Pooling::Mean].map(|pooling| SearchSpace::Vit(space(pooling)));
     let [class_token, mean] = vit;
     let centred = conv_space();
     let same = ConvSpace { padding: Padding::Same, ..centred.clone() };
     let swin = SearchSpace::Swin(swin_space());
-    [class_token, mean, SearchSpace::Conv(centred), SearchSpace::Conv(same), swin]
+    let bert = [BertPooling::Pooler, BertPooling::Mean].map(|pooling| SearchSpace::Bert(bert_space(pooling)));
+    let [pooler, mean_text] = bert;
+    [class_token, mean, SearchSpace::Conv(centred), SearchSpace::Conv(same), swin, pooler, mean_text]
+}
+
+/// Random images; or texts, all but the first of which have padding.
+fn random_inputs(space: &SearchSpace, count: usize, rng: &mut impl Rng) -> Array {
+    let shape = [&[count][..], &space.input()].concat();
+    let Some(vocabulary) = space.vocabulary() else { return random_array(&shape, 2.0, rng) };
+    let (tokens, mut data) = (shape[3], Vec::new());
+    for text in 0..count {
+        let length = if text == 0 { tokens } else { rng.random_range(1..tokens) };
+        data.extend((0..tokens).map(|_| rng.random_range(0..vocabulary) as f32));
+        data.extend((0..tokens).map(|token| f32::from(u8::from(token < length))));
+        data.extend((0..tokens).map(|_| f32::from(rng.random_range(0..2_u8))));
+    }
+    Array { shape, data }
 }
 
 pub(crate) fn reference(space: &SearchSpace, subnet: &Subnet, weights: &Weights, images: &Array) -> Array {
@@ -105,6 +141,9 @@ pub(crate) fn reference(space: &SearchSpace, subnet: &Subnet, weights: &Weights,
         }
         (SearchSpace::Swin(space), Subnet::Swin(subnet)) => {
             reference_swin::forward(space, subnet, weights, images)
+        }
+        (SearchSpace::Bert(space), Subnet::Bert(subnet)) => {
+            reference_bert::forward(space, subnet, weights, images)
         }
         _ => panic!("a subnet of the space"),
     }
@@ -171,7 +210,7 @@ fn agree(space: &SearchSpace, subnets: usize, form: Form, opset: i64) {
     let mut rng = SEED.generator(Purpose::Candidates, 0);
     for subnet in space.draw_distinct(subnets, &mut rng) {
         let weights = random_weights(space, &subnet, &mut rng);
-        let images = random_array(&[4, 2, 15, 15], 2.0, &mut rng);
+        let images = random_inputs(space, 4, &mut rng);
         let expected = reference(space, &subnet, &weights, &images);
         for (batch, run) in BATCHES {
             let options = written(batch, form, opset);
@@ -205,9 +244,9 @@ fn every_form_agrees_with_the_reference() {
 
 #[test]
 fn every_opset_agrees_with_the_reference() {
-    let [class_token, _, conv, _, swin] = spaces();
+    let [class_token, _, conv, _, swin, pooler, mean_text] = spaces();
     for opset in OLDEST_OPSET..=NEWEST_OPSET {
-        for space in [&class_token, &conv, &swin] {
+        for space in [&class_token, &conv, &swin, &pooler, &mean_text] {
             agree(space, 1, Form::Portable, opset);
         }
     }
@@ -290,7 +329,7 @@ fn metadata_comes_back() {
 
 #[test]
 fn graph_as_text() {
-    let [class_token, mean, conv, _, swin] = spaces();
+    let [class_token, mean, conv, _, swin, pooler, mean_text] = spaces();
     let portable = |name, space, batch| (name, space, options(batch));
     let of_form = |name, space, form: Form| (name, space, written(Batch::Fixed(1), form, form.opset()));
     for (name, space, options) in [
@@ -301,6 +340,12 @@ fn graph_as_text() {
         portable("conv_dynamic", &conv, Batch::Dynamic),
         portable("swin", &swin, Batch::Fixed(1)),
         portable("swin_dynamic", &swin, Batch::Dynamic),
+        portable("bert_pooler", &pooler, Batch::Fixed(1)),
+        portable("bert_pooler_dynamic", &pooler, Batch::Dynamic),
+        portable("bert_mean", &mean_text, Batch::Fixed(1)),
+        portable("bert_mean_batch_3", &mean_text, Batch::Fixed(3)),
+        of_form("bert_attention23", &mean_text, Form::Attention23),
+        of_form("bert_contrib_attention", &mean_text, Form::ContribAttention),
         of_form("class_token_opset20", &class_token, Form::Opset20),
         of_form("class_token_attention23", &class_token, Form::Attention23),
         of_form("class_token_contrib_attention", &class_token, Form::ContribAttention),
@@ -338,7 +383,7 @@ fn the_file_tells_the_versions_of_its_operators() {
 
 #[test]
 fn forms_and_opsets_that_are_refused() {
-    let [vit, _, conv, _, _] = spaces();
+    let [vit, _, conv, ..] = spaces();
     for (space, form, opset, reason) in [
         (&vit, Form::Portable, 12, "opset 12: form `portable` is written in 13 to 23"),
         (&vit, Form::Portable, 24, "opset 24: form `portable` is written in 13 to 23"),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use elastic_runtime::{OpenError, RunError};
+use elastic_runtime::{OpenError, RunError, spread};
 use elastic_space::Array;
 use elastic_space::platform::Runtime;
 use prost::Message;
@@ -74,7 +74,8 @@ pub fn calibrate(
     let mut session = elastic_runtime::open(runtime, &model.encode_to_vec())?;
     let mut run = |visit: &mut dyn FnMut(usize, &[f32])| -> Result<(), CalibrateError> {
         for images in batches(images, batch) {
-            let outputs = session.run(std::slice::from_ref(&images))?;
+            let inputs = spread(images, session.inputs().len());
+            let outputs = session.run(&inputs)?;
             for (place, array) in outputs.iter().skip(dropped).enumerate() {
                 visit(place, &array.data);
             }

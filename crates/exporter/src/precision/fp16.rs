@@ -25,7 +25,14 @@ pub(super) fn rewrite(graph: &mut GraphProto) -> Result<(), ReduceError> {
     let ends = |values: &[crate::onnx::ValueInfoProto]| -> Vec<String> {
         values.iter().filter_map(|value| value.name.clone()).collect()
     };
-    let (inputs, outputs) = (ends(&graph.input), ends(&graph.output));
+    // Whole numbers, the tokens of texts, stay as they are.
+    let is_float = |value: &&crate::onnx::ValueInfoProto| {
+        let kind = value.r#type.as_ref().and_then(|kind| kind.value.as_ref());
+        let Some(type_proto::Value::TensorType(kind)) = kind else { return false };
+        kind.elem_type() == DataType::Float as i32
+    };
+    let floats: Vec<_> = graph.input.iter().filter(is_float).cloned().collect();
+    let (inputs, outputs) = (ends(&floats), ends(&graph.output));
     let mut nodes: Vec<NodeProto> =
         inputs.iter().map(|name| cast(name, &inner(name), DataType::Float16)).collect();
     for mut node in std::mem::take(&mut graph.node) {
@@ -35,6 +42,11 @@ pub(super) fn rewrite(graph: &mut GraphProto) -> Result<(), ReduceError> {
         }
         for name in node.output.iter_mut().filter(|name| outputs.contains(name)) {
             *name = inner(name);
+        }
+        if node.op_type() == "Cast" {
+            let to =
+                node.attribute.iter_mut().filter(|attribute| attribute.i == Some(DataType::Float as i64));
+            to.for_each(|attribute| attribute.i = Some(DataType::Float16 as i64));
         }
         nodes.push(node);
     }

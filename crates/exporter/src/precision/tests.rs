@@ -33,7 +33,7 @@ fn case(space: SearchSpace, batch: Batch, form: Form) -> Case {
 
 /// One space of each family.
 fn families() -> [SearchSpace; 3] {
-    let [vit, _, conv, _, swin] = spaces();
+    let [vit, _, conv, _, swin, ..] = spaces();
     [vit, conv, swin]
 }
 

@@ -87,7 +87,7 @@ impl Runner for OnnxRunner {
 }
 
 /// An array as a tensor of the type that the graph declares.
-fn value(element: Element, array: &Array) -> ort::Result<DynValue> {
+pub(super) fn value(element: Element, array: &Array) -> ort::Result<DynValue> {
     match element {
         Element::Float16 => tensor(array, f16::from_f32),
         Element::Bfloat16 => tensor(array, bf16::from_f32),

@@ -65,7 +65,7 @@ impl Runner for TractRunner {
 }
 
 /// An array as a tensor of the type that the graph declares.
-fn value(datum_type: DatumType, array: &Array) -> TractResult<Tensor> {
+pub(super) fn value(datum_type: DatumType, array: &Array) -> TractResult<Tensor> {
     if datum_type == DatumType::Bool {
         let values: Vec<bool> = array.data.iter().map(|&value| value != 0.0).collect();
         return Tensor::from_shape(&array.shape, &values);

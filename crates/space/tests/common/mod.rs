@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "not every test file uses all of it")]
 
+use elastic_space::bert::{BertPooling, BertSpace};
 use elastic_space::choices::{DepthChoices, DropPolicy, Granularity, WidthChoices};
 use elastic_space::conv::{Activation, BATCH_NORM_EPSILON, ConvSpace, ConvStageChoices, Head, Padding, Stem};
 use elastic_space::swin::{SwinSpace, SwinStageChoices};
@@ -21,7 +22,7 @@ fn widths(values: Vec<usize>) -> impl Strategy<Value = WidthChoices> {
 
 /// Spaces of every family, of up to `layers` layers with up to three choices a slot.
 pub(crate) fn spaces(layers: usize) -> impl Strategy<Value = SearchSpace> {
-    prop_oneof![vit_spaces(layers), conv_spaces(layers), swin_spaces(layers)]
+    prop_oneof![vit_spaces(layers), conv_spaces(layers), swin_spaces(layers), bert_spaces(layers)]
 }
 
 /// Swin transformers of one stage, or of two of which the first has one layer. Maps of 5 and 3 tokens a side.
@@ -138,6 +139,34 @@ fn vit_spaces(layers: usize) -> impl Strategy<Value = SearchSpace> {
     )
 }
 
+/// Texts of 9 tokens out of 30.
+fn bert_spaces(layers: usize) -> impl Strategy<Value = SearchSpace> {
+    let depths = subsequence((1..=layers).collect::<Vec<usize>>(), 1..=layers);
+    let drop = prop_oneof![Just(DropPolicy::Prefix), Just(DropPolicy::Any)];
+    let pooling = prop_oneof![Just(BertPooling::Pooler), Just(BertPooling::Mean)];
+    let embed = subsequence(vec![8_usize, 12, 20], 1..=3);
+    let borders = prop::option::of(prop::collection::vec(any::<bool>(), layers));
+    (embed, depths, drop, widths(vec![1, 2, 5]), widths(vec![6, 16, 30]), pooling, borders).prop_map(
+        |(embed_dim, choices, drop, heads, mlp_width, pooling, borders)| {
+            let layers = choices[choices.len() - 1];
+            SearchSpace::Bert(BertSpace {
+                vocabulary: 30,
+                length: 9,
+                segments: 2,
+                classes: 7,
+                head_dim: 4,
+                pooling,
+                embed_dim,
+                depth: DepthChoices { choices, drop },
+                heads,
+                mlp_width,
+                stages: borders.map_or_else(Vec::new, |borders| stages(layers, &borders)),
+                transforms: [].into(),
+            })
+        },
+    )
+}
+
 /// Images of 1 x 4 x 4 in four patches and two classes; one choice of everything else. For tests that look at
 /// some of the choices only.
 pub(crate) fn plain_vit() -> VitSpace {
@@ -172,8 +201,9 @@ fn stages(layers: usize, borders: &[bool]) -> Vec<usize> {
 
 /// Whether a genome leaves out every layer that a slot decides for.
 pub(crate) fn left_out(space: &SearchSpace, slots: &[Slot], genome: &[usize], slot: usize) -> bool {
-    let vit = match space {
-        SearchSpace::Vit(vit) => vit,
+    let stages = match space {
+        SearchSpace::Vit(vit) => &vit.stages,
+        SearchSpace::Bert(bert) => &bert.stages,
         SearchSpace::Conv(_) | SearchSpace::Swin(_) => {
             let Place::Layer { layer, stage } = slots[slot].place else { return false };
             let depth = |s: &Slot| s.dimension == Dimension::Depth && s.place == Place::Stage(stage);
@@ -186,10 +216,10 @@ pub(crate) fn left_out(space: &SearchSpace, slots: &[Slot], genome: &[usize], sl
     match slots[slot].place {
         Place::Network => false,
         Place::Layer { layer, .. } => mask >> layer & 1 == 0,
-        Place::Stage(_) if vit.stages.is_empty() => false,
+        Place::Stage(_) if stages.is_empty() => false,
         Place::Stage(stage) => {
-            let first: usize = vit.stages[..stage].iter().sum();
-            (first..first + vit.stages[stage]).all(|layer| mask >> layer & 1 == 0)
+            let first: usize = stages[..stage].iter().sum();
+            (first..first + stages[stage]).all(|layer| mask >> layer & 1 == 0)
         }
     }
 }

@@ -27,7 +27,8 @@ pub struct Training {
     /// Weights averaged over the steps: they are what is judged and kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ema: Option<Ema>,
-    /// Random changes to the training images.
+    /// Random changes to the training images; left out, none, as for texts.
+    #[serde(default)]
     pub augmentation: Augmentation,
     /// The compute budgets of the platforms to be served: what `subnets: auto` is estimated from.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -5,6 +5,7 @@ use elastic_space::{Array, Weights};
 
 use crate::parameters::array;
 
+pub mod bert;
 pub mod conv;
 pub mod swin;
 pub mod transformer;

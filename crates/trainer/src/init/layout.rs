@@ -1,11 +1,14 @@
 //! From the shapes that a file's tensors have to those of the supernet.
 
+use std::collections::BTreeMap;
+
 use elastic_space::conv::{ConvSpace, STEM_KERNEL};
 use elastic_space::swin::SwinSpace;
 use elastic_space::vit::VitSpace;
 use elastic_space::{Array, SearchSpace, Weights};
 
 use super::Layout;
+use super::source::Tensor;
 
 /// One way in which a file may hold a tensor.
 #[derive(Debug, PartialEq, Eq)]
@@ -39,6 +42,15 @@ pub(super) fn convert(
     layout: Layout,
     space: &SearchSpace,
 ) -> Result<Array, (Vec<usize>, Vec<usize>)> {
+    if let (Layout::Pytorch, "embeddings.positions", [_, entries, features], [rows, columns]) =
+        (layout, name, expected, array.shape.as_slice())
+        && rows >= entries
+        && columns == features
+    {
+        // A network of shorter texts has the first positions.
+        let data = array.data[..entries * features].to_vec();
+        return Ok(Array { shape: expected.to_vec(), data });
+    }
     let mut forms = match layout {
         Layout::Elastic => elastic(name, expected),
         Layout::Pytorch => pytorch(name, expected, space),
@@ -55,6 +67,30 @@ pub(super) fn convert(
         None => return Err((array.shape, forms.swap_remove(0).shape)),
     };
     Ok(Array { shape: expected.to_vec(), data })
+}
+
+/// Puts queries, keys and values that PyTorch's file holds apart, `NAME.query.weight` and so on, into one tensor
+/// `NAME.qkv.weight`, where all three are there and alike.
+pub(super) fn join(mut tensors: BTreeMap<String, Tensor>) -> BTreeMap<String, Tensor> {
+    let queries: Vec<String> = tensors.keys().filter(|name| name.contains(".attn.query.")).cloned().collect();
+    for query in queries {
+        let [key, value, joined] =
+            ["key", "value", "qkv"].map(|part| query.replace(".query.", &format!(".{part}.")));
+        let parts = [&query, &key, &value].map(|name| match tensors.get(name) {
+            Some(Tensor::Floats(array)) => Some(array),
+            _ => None,
+        });
+        let [Some(a), Some(b), Some(c)] = parts else { continue };
+        if a.shape != b.shape || a.shape != c.shape || a.shape.is_empty() || tensors.contains_key(&joined) {
+            continue;
+        }
+        let mut shape = a.shape.clone();
+        shape[0] *= 3;
+        let array = Array { shape, data: [&a.data[..], &b.data, &c.data].concat() };
+        [query, key, value].iter().for_each(|name| drop(tensors.remove(name)));
+        tensors.insert(joined, Tensor::Floats(array));
+    }
+    tensors
 }
 
 /// Takes the attention's factor 1 / sqrt(head_dim) out of the query's weights, where an exported file has it.
@@ -109,6 +145,7 @@ fn pytorch(name: &str, expected: &[usize], space: &SearchSpace) -> Vec<Form> {
         [4, inputs, outputs] if is_merging(name) => vec![transposed(&[*outputs, 4 * inputs])],
         [4, inputs] if is_merging(name) => vec![plain(&[4 * inputs])],
         [1, rest @ ..] if name.ends_with(".relative_position_bias_table") => vec![plain(rest)],
+        [1, rest @ ..] if name.starts_with("embeddings.") => vec![plain(rest)],
         [inputs, outputs] if is_weight => match space {
             SearchSpace::Vit(VitSpace { channels, patch_size, .. })
             | SearchSpace::Swin(SwinSpace { channels, patch_size, .. })

@@ -304,6 +304,9 @@ pub fn load(init: &Init, network: &Network, space: &SearchSpace) -> Result<Initi
     }
     let mut tensors =
         rename::apply(&rules, tensors).map_err(|clashes| InitError::Clash { path: path.clone(), clashes })?;
+    if init.layout == Layout::Pytorch {
+        tensors = layout::join(tensors);
+    }
     let is_random = |name: &str| random.iter().any(|pattern| pattern.is_match(name));
     tensors.retain(|name, _| !is_random(name));
     let (kept, mut expected): (Weights, Weights) = fresh.into_iter().partition(|(name, _)| is_random(name));

@@ -97,13 +97,8 @@ pub fn train(
     let stages = plan(model)?;
     // Before anything is written: a recipe that does not fit the data, or a teacher that cannot teach, leaves no
     // run behind.
-    let loader = Loader::new(
-        data.train,
-        model.seed(),
-        model.training.batch_size,
-        model.training.augmentation,
-        model.data.normalisation(),
-    )?;
+    let (batch_size, augmentation) = (model.training.batch_size, model.training.augmentation);
+    let loader = Loader::new(data.train, model.seed(), batch_size, augmentation, &model.data)?;
     let teachers = teachers(model, &stages)?;
     let state = match start {
         Start::Fresh => begin(model, &stages, folder, &device)?,

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use burn::module::Module;
 use burn::tensor::Device;
-use elastic_data::{Images, Loader, normalise};
+use elastic_data::{Examples, Loader};
 use elastic_space::random::Purpose;
 use elastic_space::{Array, Subnet, file};
 
@@ -51,15 +51,15 @@ impl<'a> Trainer<'a> {
         stages: Vec<PlannedStage>,
         loader: Loader,
         teachers: Teachers,
-        validation: &Images,
+        validation: &Examples,
         folder: &'a RunFolder,
         mut state: TrainingState,
     ) -> Result<Self, TrainError> {
-        state.supernet.calibration = calibration::images(&state.model, loader.images());
+        state.supernet.calibration = calibration::images(&state.model, loader.examples());
         let model = &state.model;
         let images = model.training.evaluate_images.min(validation.len());
-        let validation_labels = validation.labels[..images].to_vec();
-        let validation = normalise(&model.data.normalisation(), validation, 0..images);
+        let validation_labels = validation.labels()[..images].to_vec();
+        let validation = validation.inputs(&model.data, 0..images);
         let names = model.named_subnets().into_keys().collect();
         let log = MetricsLog::open(folder, names, state.progress.step)?;
         Ok(Self {

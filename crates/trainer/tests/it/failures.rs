@@ -2,7 +2,7 @@
 
 use std::sync::atomic::AtomicBool;
 
-use elastic_data::{Splits, normalise};
+use elastic_data::{Examples, Splits};
 use elastic_space::Dimension;
 use elastic_trainer::config::{BaseStage, LearningRate, Scheme, Stage, Training};
 use elastic_trainer::run_folder::RunFolder;
@@ -61,16 +61,19 @@ fn weights_that_are_no_numbers_are_not_saved() {
 /// to be wrong, step after step a little more.
 fn misleading(model: &Model) -> Splits {
     let mut splits = splits(&model.space);
-    for images in [&mut splits.train, &mut splits.validation] {
+    let labelled = |examples: &mut Examples, label: Option<u8>| {
+        let Examples::Images(images) = examples else { panic!("images") };
         images.pixels.fill(40);
-    }
+        label.into_iter().for_each(|label| images.labels.fill(label));
+    };
+    labelled(&mut splits.validation, None);
     let first = Supernet::new(model.space.clone(), model.seed(), &Device::flex());
-    let images = normalise(&model.data.normalisation(), &splits.validation, 0..1);
+    let images = splits.validation.inputs(&model.data, 0..1);
     let opened = model.space.restricted(&[Dimension::Width].into());
     let logits = first.logits(&images, &opened.smallest()).data;
     let top = (0..3).max_by(|&a, &b| logits[a].total_cmp(&logits[b])).expect("three classes");
-    splits.validation.labels.fill(top as u8);
-    splits.train.labels.fill((top as u8 + 1) % 3);
+    labelled(&mut splits.validation, Some(top as u8));
+    labelled(&mut splits.train, Some((top as u8 + 1) % 3));
     splits
 }
 

@@ -1,6 +1,7 @@
 //! Tests of the trainer: the law of weight sharing, transforms, a step and its gradient, schemes and their
 //! stages, runs that fail, are stopped, killed and resumed, damaged files, model files.
 
+mod bert;
 mod conv;
 mod damaged;
 mod failures;

@@ -90,7 +90,7 @@ fn slips_of_the_pen() {
             "per: block\n",
             "unknown variant `block`, expected one of `layer`, `stage`, `network`",
         ),
-        ("  vit:\n", "  vlt:\n", "unknown variant `vlt`, expected one of `vit`, `conv`, `swin`"),
+        ("  vit:\n", "  vlt:\n", "unknown variant `vlt`, expected one of `vit`, `conv`, `swin`, `bert`"),
         (
             "    joint:\n",
             "    shrinking:\n",

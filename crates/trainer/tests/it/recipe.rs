@@ -67,8 +67,7 @@ fn by_hand(model: &Model) -> Weights {
     let mut shared = Supernet::new(model.space.clone(), model.seed(), &device);
     let mut optimizer = adamw(&recipe.optimizer, &shared.network);
     let data = splits(&model.space).train;
-    let normalisation = model.data.normalisation();
-    let mut loader = Loader::new(data, model.seed(), recipe.batch_size, recipe.augmentation, normalisation)
+    let mut loader = Loader::new(data, model.seed(), recipe.batch_size, recipe.augmentation, &model.data)
         .expect("a recipe that fits");
     let mut average = parameters::collect(&shared.network);
     for number in 0..stage.steps {

@@ -192,7 +192,7 @@ fn runs_that_may_not_begin_or_go_on() {
     large.training.batch_size = 18;
     let (_temporary, folder) = self::folder();
     let error = run(&large, &folder, Start::Fresh, |_, _| ()).expect_err("too few images").to_string();
-    assert_eq!(error, "training.batch-size is 18: it must be 1 to 17, the number of training images");
+    assert_eq!(error, "training.batch-size is 18: it must be 1 to 17, the number of training examples");
 }
 
 /// Large enough that the matrix products and the fused kernels deal out work to several threads.

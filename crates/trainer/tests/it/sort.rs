@@ -59,7 +59,7 @@ fn the_largest_network_computes_the_same() {
 
 #[test]
 fn the_most_important_come_first() {
-    let [vit, conv, _] = families().map(|space| {
+    let [vit, conv, _, _] = families().map(|space| {
         let sorted = sorted(&supernet(space, 6, &Device::flex()), &SORTABLE);
         parameters::collect(&sorted.network)
     });

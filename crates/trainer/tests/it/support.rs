@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, TensorData};
-use elastic_data::{Augmentation, Batch, DataConfig, Images, Source, Splits};
+use elastic_data::{Augmentation, Batch, DataConfig, Examples, Images, Source, Splits, Texts};
+use elastic_space::bert::{BertPooling, BertSpace};
 use elastic_space::choices::{DepthChoices, DropPolicy, Granularity, TransformKind, WidthChoices};
 use elastic_space::conv::{Activation, BATCH_NORM_EPSILON, ConvSpace, ConvStageChoices, Head, Padding, Stem};
 use elastic_space::random::Purpose;
@@ -114,10 +115,34 @@ pub(crate) fn swin_space(drop: DropPolicy, per: Granularity) -> SwinSpace {
     }
 }
 
+/// Texts of up to 7 tokens out of 23, up to 3 layers in two stages, 3 classes; no width divides another.
+pub(crate) fn bert_space(pooling: BertPooling, drop: DropPolicy, per: Granularity) -> BertSpace {
+    BertSpace {
+        vocabulary: 23,
+        length: 7,
+        segments: 2,
+        classes: 3,
+        head_dim: 3,
+        pooling,
+        embed_dim: vec![5, 8, 13],
+        depth: DepthChoices { choices: vec![1, 2, 3], drop },
+        heads: WidthChoices { choices: vec![1, 2, 3], per },
+        mlp_width: WidthChoices { choices: vec![7, 12], per },
+        stages: vec![1, 2],
+        transforms: BTreeMap::new(),
+    }
+}
+
 /// A space of every family.
-pub(crate) fn families() -> [SearchSpace; 3] {
+pub(crate) fn families() -> [SearchSpace; 4] {
     let (drop, per) = (DropPolicy::Any, Granularity::Layer);
-    [space(), SearchSpace::Conv(conv_space(drop, per)), SearchSpace::Swin(swin_space(drop, per))]
+    let bert = bert_space(BertPooling::Pooler, drop, per);
+    [
+        space(),
+        SearchSpace::Conv(conv_space(drop, per)),
+        SearchSpace::Swin(swin_space(drop, per)),
+        SearchSpace::Bert(bert),
+    ]
 }
 
 /// A stage of six steps with nothing beyond what is needed.
@@ -228,18 +253,31 @@ pub(crate) fn conv_model(training: Training) -> Model {
     Model { space, ..model(Training { calibration_images: Some(6), ..training }) }
 }
 
-/// 17 training images and 9 for validation.
+/// 17 training images or texts and 9 for validation.
 pub(crate) fn splits(space: &SearchSpace) -> Splits {
     let mut rng = Seed(3).generator(Purpose::Split, 1);
     let [channels, height, width] = space.input();
-    let mut images = |count: usize| Images {
-        channels,
-        height,
-        width,
-        pixels: (0..count * channels * height * width).map(|_| rng.random()).collect(),
-        labels: (0..count).map(|i| (i % space.classes()) as u8).collect(),
+    let mut examples = |count: usize| {
+        let labels = (0..count).map(|i| (i % space.classes()) as u8).collect();
+        match space.vocabulary() {
+            None => Examples::Images(Images {
+                channels,
+                height,
+                width,
+                pixels: (0..count * channels * height * width).map(|_| rng.random()).collect(),
+                labels,
+            }),
+            Some(vocabulary) => {
+                let mut text = |longest: usize| {
+                    let tokens = rng.random_range(1..=longest);
+                    (0..tokens).map(|_| rng.random_range(0..vocabulary) as u32).collect()
+                };
+                let tokens = (0..count).map(|_| text(width)).collect();
+                Examples::Texts(Texts { tokens, labels, length: width, pad_to: 2 })
+            }
+        }
     };
-    Splits { train: images(17), validation: images(9) }
+    Splits { train: examples(17), validation: examples(9) }
 }
 
 /// A run on the CPU.
@@ -258,9 +296,21 @@ pub(crate) fn supernet(space: SearchSpace, seed: u64, device: &Device) -> Supern
     Supernet { network, ..supernet }.with_calibration(calibration)
 }
 
+/// Images, or texts of which only the first has no padding.
 pub(crate) fn images(space: &SearchSpace, count: usize, seed: u64) -> Array {
     let mut rng = Seed(seed).generator(Purpose::Augment, 0);
     let shape: Vec<usize> = [count].into_iter().chain(space.input()).collect();
+    if let Some(vocabulary) = space.vocabulary() {
+        let tokens = shape[3];
+        let mut data = Vec::new();
+        for text in 0..count {
+            data.extend((0..tokens).map(|_| rng.random_range(0..vocabulary) as f32));
+            let length = if text == 0 { tokens } else { rng.random_range(1..tokens) };
+            data.extend((0..tokens).map(|token| f32::from(u8::from(token < length))));
+            data.extend((0..tokens).map(|_| f32::from(rng.random_range(0..2_u8))));
+        }
+        return Array { shape, data };
+    }
     let data = (0..shape.iter().product()).map(|_| rng.random_range(-1.5..1.5)).collect();
     Array { shape, data }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Context;
-use elastic_data::Images;
+use elastic_data::Examples;
 use elastic_exporter::precision::{Precision, ReduceError, calibrate, reduce, with_metadata};
 use elastic_exporter::search::{Evaluator, Outcome, Point, Settings, search};
 use elastic_exporter::{Form, build};
@@ -43,7 +43,7 @@ pub(super) struct Job<'a> {
     pub(super) run: &'a Run,
     pub(super) profile: Option<&'a ProfileFile>,
     /// The validation images, all of them.
-    pub(super) images: &'a Images,
+    pub(super) images: &'a Examples,
     /// Those that the search uses.
     pub(super) validation: &'a Validation,
     /// How the model may be written, in the order of preference where nothing is measured.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use elastic_exporter::precision::Precision;
 use elastic_exporter::{Agreement, Form, TOLERANCE, build};
-use elastic_profiler::random_inputs;
+use elastic_profiler::{random_inputs, random_texts};
 use elastic_space::budget::Quantity;
 use elastic_space::{Cost, Subnet, file};
 use elastic_trainer::init::{self, Initial};
@@ -58,7 +58,7 @@ pub(super) fn export(path: &Path, request: &Export, format: Format) -> anyhow::R
     let Some(init) = &model.init else {
         bail!("{} has no `init`, so there are no weights: train it, and export the run", path.display());
     };
-    if model.data.mean.is_empty() {
+    if model.data.mean.is_empty() && model.space.vocabulary().is_none() {
         bail!(
             "{} leaves data.mean and data.std out, and no data is read: give them, the exported file tells how images \
              are prepared",
@@ -91,9 +91,11 @@ pub(super) fn export(path: &Path, request: &Export, format: Format) -> anyhow::R
     let weights_sha256 = file::sha256(&file::read(&init.from)?);
     let options = model_file::options_of(&model.data, &weights_sha256, &subnet, writing)?;
     let bytes = build(&model.space, &subnet, &supernet.extract_by(&subnet, &statistics), &options)?;
-    let [images] = <[_; 1]>::try_from(random_inputs(COMPARED_IMAGES, model.space.input(), model.seed()))
-        .ok()
-        .context("a network has one input")?;
+    let (input, seed) = (model.space.input(), model.seed());
+    let images = match model.space.vocabulary() {
+        Some(vocabulary) => random_texts(COMPARED_IMAGES, input[2], vocabulary, seed),
+        None => random_inputs(COMPARED_IMAGES, input, seed).remove(0),
+    };
     let logits = supernet.logits_by(&images, &subnet, &statistics);
     let agreement = proof::compare(&bytes, &images, &logits, writing.batch.unwrap_or(COMPARED_IMAGES))?;
     file::write(&target, &bytes)?;

@@ -2,7 +2,8 @@ use std::fs;
 
 use elastic_space::Seed;
 
-use super::super::{load_test, load_training, tests::gzip};
+use super::super::tests::{gzip, pictures};
+use super::super::{load_test, load_training};
 use super::*;
 use crate::config::{DataConfig, Source};
 
@@ -44,7 +45,7 @@ fn folder(kind: CifarKind) -> (tempfile::TempDir, DataConfig) {
 fn load(config: &DataConfig) -> Result<Images, super::super::DataError> {
     let loaded = load_training(config, [3, SIDE, SIDE], Seed(1), &mut |line| panic!("{line}"))?;
     assert_eq!(loaded.splits.validation.len(), 2);
-    Ok(loaded.splits.train)
+    Ok(pictures(loaded.splits.train))
 }
 
 #[test]
@@ -58,11 +59,12 @@ fn records_by_hand() {
         if images == 0 {
             // Two training images in all: nothing would be left beside the validation images.
             let error = load(&config).expect_err("too few").to_string();
-            assert!(error.contains("holds 2 training images: keep fewer apart"), "{error}");
+            assert!(error.contains("holds 2 training examples: keep fewer apart"), "{error}");
         } else {
             assert_eq!(load(&config).expect("a good folder").len(), images, "{kind:?}");
         }
         let test = load_test(&config, [3, SIDE, SIDE], &mut |line| panic!("{line}")).expect("a good folder");
+        let test = pictures(test);
         assert_eq!((test.size(), test.len()), ([3, SIDE, SIDE], 2));
         let position = test.image(1)[0];
         assert_eq!(test.image(1), &record(&[], position)[..], "{kind:?}");
@@ -78,7 +80,7 @@ fn records_by_hand() {
         fs::remove_file(plain).expect("it was written");
         let packed =
             load_test(&config, [3, SIDE, SIDE], &mut |line| panic!("{line}")).expect("a packed file");
-        assert_eq!(packed, test, "{kind:?}");
+        assert_eq!(pictures(packed), test, "{kind:?}");
     }
 }
 

@@ -2,7 +2,8 @@ use std::fs;
 
 use elastic_space::Seed;
 
-use super::super::{load_training, tests::gzip};
+use super::super::load_training;
+use super::super::tests::{gzip, pictures};
 use super::*;
 use crate::config::{DataConfig, Source};
 
@@ -94,8 +95,9 @@ fn files_are_read_packed_or_plain() {
     };
     let load = |config: &DataConfig| load_training(config, [1, 1, 2], Seed(1), &mut |line| panic!("{line}"));
     let splits = load(&config).expect("good files, and the test file is not opened").splits;
-    assert_eq!((splits.train.pixels, splits.train.labels), (vec![1, 2, 3, 4], vec![0, 1]));
-    assert_eq!((splits.validation.pixels, splits.validation.labels), (vec![5, 6], vec![1]));
+    let [train, validation] = [splits.train, splits.validation].map(pictures);
+    assert_eq!((train.pixels, train.labels), (vec![1, 2, 3, 4], vec![0, 1]));
+    assert_eq!((validation.pixels, validation.labels), (vec![5, 6], vec![1]));
 
     let both = load(&DataConfig { validation: Some(1), ..config.clone() }).expect_err("two sets").to_string();
     assert!(both.contains("has a validation set of its own: leave out data.validation"), "{both}");

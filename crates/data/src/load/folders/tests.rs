@@ -6,7 +6,7 @@ use std::path::Path;
 use image::codecs::jpeg::JpegEncoder;
 use image::{DynamicImage, ImageFormat, Rgb, RgbImage, Rgba, RgbaImage};
 
-use super::super::tests::load;
+use super::super::tests::{load, pictures};
 use super::super::{DataError, Loaded, load_test};
 use super::*;
 use crate::config::{DataConfig, Source};
@@ -80,7 +80,7 @@ fn every_format_and_size_is_read_once() {
     assert_eq!(lines, DECODING);
     assert_eq!(loaded.config.class_names, ["cat", "dog"]);
     assert_eq!((loaded.config.mean.len(), loaded.config.std.len()), (3, 3));
-    let train = &loaded.splits.train;
+    let train = pictures(loaded.splits.train.clone());
     assert_eq!((train.size(), &train.labels[..]), (SIZE, &[0, 0, 0, 0, 1, 1, 1, 1][..]));
     for index in 0..8 {
         for (channel, plane) in train.image(index).chunks_exact(16).enumerate() {
@@ -89,7 +89,7 @@ fn every_format_and_size_is_read_once() {
             assert!(plane.iter().all(|&pixel| pixel.abs_diff(expected) <= 4), "image {index}: {plane:?}");
         }
     }
-    let labels: BTreeSet<u8> = loaded.splits.validation.labels.iter().copied().collect();
+    let labels: BTreeSet<u8> = loaded.splits.validation.labels().iter().copied().collect();
     assert_eq!(labels, [0, 1].into());
 
     // A second command decodes nothing, and the test images are read by no one but the one who asks.
@@ -119,7 +119,7 @@ fn without_a_validation_tree_the_seed_splits() {
     fs::remove_dir_all(folder.path().join("validation")).expect("it was written");
     let splits = load_in(folder.path(), &config).0.expect("good trees").splits;
     for images in [&splits.train, &splits.validation] {
-        assert_eq!(images.labels.iter().filter(|&&label| label == 0).count(), 2, "{:?}", images.labels);
+        assert_eq!(images.labels().iter().filter(|&&label| label == 0).count(), 2, "{images:?}");
     }
     config.validation = None;
     let neither = load_in(folder.path(), &config).0.expect_err("no validation set");

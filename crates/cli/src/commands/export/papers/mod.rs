@@ -7,7 +7,7 @@ mod manifest;
 
 use std::path::Path;
 
-use elastic_data::{DataConfig, Images};
+use elastic_data::{DataConfig, Examples};
 use elastic_space::file;
 use serde::Serialize;
 
@@ -37,7 +37,7 @@ impl Origin {
     /// # Errors
     ///
     /// A file that cannot be read, or no ONNX Runtime library.
-    pub(super) fn new(run: &Run, train: &Images, validation: &Images) -> anyhow::Result<Self> {
+    pub(super) fn new(run: &Run, train: &Examples, validation: &Examples) -> anyhow::Result<Self> {
         let of_file = |path: &Path| anyhow::Ok(file::sha256(&file::read(path)?));
         Ok(Self {
             config_sha256: of_file(&run.folder.config())?,

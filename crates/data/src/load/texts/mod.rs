@@ -1,0 +1,199 @@
+//! Texts in CSV, TSV or JSONL files, as tokens.
+
+mod rows;
+mod wordpiece;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+use thiserror::Error;
+
+use super::Part;
+use crate::config::{MOST_CLASSES, OnCorrupt, TextFiles};
+use crate::idx::{self, IdxError};
+use crate::texts::Texts;
+use rows::Row;
+use wordpiece::{Refusal, Tokenizer};
+
+pub use rows::Malformed;
+
+/// How many malformed lines a message names.
+const NAMED: usize = 5;
+
+/// Why texts could not be read.
+#[derive(Debug, Error)]
+pub enum TextsError {
+    /// A file cannot be read or unpacked.
+    #[error(transparent)]
+    Read(#[from] IdxError),
+    /// The name of the file does not say what it is.
+    #[error("{} is no .csv, .tsv or .jsonl file, plain or .gz: texts come in these", path.display())]
+    Kind {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A column is not there.
+    #[error(
+        "data.texts.{field} is the column `{column}`, but the first line of {} names {}",
+        path.display(),
+        if found.is_empty() { "none".to_owned() } else { found.join(", ") }
+    )]
+    Column {
+        /// The file.
+        path: PathBuf,
+        /// The field's name in YAML.
+        field: &'static str,
+        /// The column that was asked for.
+        column: String,
+        /// The columns that are there.
+        found: Vec<String>,
+    },
+    /// Lines give no labelled text.
+    #[error(
+        "{} of {rows} rows in {} cannot be used: {}; mend them, or leave such rows out by data.texts.on-malformed: skip",
+        malformed.len(), path.display(), listed(malformed)
+    )]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// Rows of the file.
+        rows: usize,
+        /// The lines, at least one.
+        malformed: Vec<Malformed>,
+    },
+    /// There is no labelled text.
+    #[error("{} holds no labelled text that can be used", path.display())]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
+    /// More labels than a byte can tell apart.
+    #[error(
+        "{} has {found} different labels in the column `{column}`, at most {MOST_CLASSES} are possible: is it the right \
+         column?", path.display()
+    )]
+    Classes {
+        /// The file.
+        path: PathBuf,
+        /// Different labels.
+        found: usize,
+        /// The column.
+        column: String,
+    },
+    /// The tokenizer cannot be used.
+    #[error("data.texts.tokenizer {}: {reason}; give the tokenizer.json of a BERT model", path.display())]
+    Tokenizer {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The network's texts are shorter than what the tokenizer adds to one.
+    #[error(
+        "space.bert.length is {length}, but the tokenizer adds {added} tokens to each text: make it longer"
+    )]
+    TooShort {
+        /// Tokens of the network's longest text.
+        length: usize,
+        /// Tokens that are added.
+        added: usize,
+    },
+}
+
+/// The different labels of the training texts, sorted: by value if all are whole numbers, else as texts.
+pub(super) fn class_names(files: &TextFiles) -> Result<Vec<String>, TextsError> {
+    let rows = rows::read(&files.train, files)?;
+    let labels: BTreeSet<&str> = rows.iter().flatten().map(|row| row.label.as_str()).collect();
+    if labels.len() > MOST_CLASSES {
+        let (path, column) = (files.train.clone(), files.label.clone());
+        return Err(TextsError::Classes { path, found: labels.len(), column });
+    }
+    let mut names: Vec<String> = labels.into_iter().map(str::to_owned).collect();
+    if names.iter().all(|name| name.parse::<i64>().is_ok()) {
+        names.sort_by_key(|name| name.parse::<i64>().ok());
+    }
+    Ok(names)
+}
+
+/// Reads the texts of a part; the network takes `length` tokens at most.
+pub(super) fn read(
+    files: &TextFiles,
+    part: Part,
+    names: &[String],
+    length: usize,
+    say: &mut dyn FnMut(&str),
+) -> Result<Texts, TextsError> {
+    let path = match part {
+        Part::Train => &files.train,
+        Part::Validation => files.validation.as_ref().expect("the caller knows that there is one"),
+        Part::Test => &files.test,
+    };
+    let tokenizer = tokenizer(&files.tokenizer, length)?;
+    let rows = rows::read(path, files)?;
+    let count = rows.len();
+    let labelled: Vec<Result<(Vec<u32>, u8), Malformed>> =
+        rows.into_par_iter().map(|row| row.and_then(|row| prepared(&row, &tokenizer, names))).collect();
+    let mut texts = Texts { tokens: Vec::new(), labels: Vec::new(), length, pad_to: files.pad_to };
+    let mut malformed = Vec::new();
+    for row in labelled {
+        match row {
+            Ok((tokens, label)) => {
+                texts.tokens.push(tokens);
+                texts.labels.push(label);
+            }
+            Err(line) => malformed.push(line),
+        }
+    }
+    if !malformed.is_empty() {
+        match files.on_malformed {
+            OnCorrupt::Fail => {
+                return Err(TextsError::Malformed { path: path.clone(), rows: count, malformed });
+            }
+            OnCorrupt::Skip => say(&format!(
+                "left out {} of {count} rows in {} that cannot be used: {}",
+                malformed.len(),
+                path.display(),
+                listed(&malformed)
+            )),
+        }
+    }
+    if texts.labels.is_empty() {
+        return Err(TextsError::Empty { path: path.clone() });
+    }
+    Ok(texts)
+}
+
+/// The tokenizer, which cuts texts to `length` tokens.
+fn tokenizer(path: &Path, length: usize) -> Result<Tokenizer, TextsError> {
+    Tokenizer::new(&idx::read_content(path)?, length).map_err(|refusal| match refusal {
+        Refusal::File(reason) => TextsError::Tokenizer { path: path.to_owned(), reason },
+        Refusal::TooShort { added } => TextsError::TooShort { length, added },
+    })
+}
+
+/// The tokens and the class of a row.
+fn prepared(row: &Row, tokenizer: &Tokenizer, names: &[String]) -> Result<(Vec<u32>, u8), Malformed> {
+    let malformed = |reason: String| Malformed { line: row.line, reason };
+    let label = names.iter().position(|name| *name == row.label).ok_or_else(|| {
+        malformed(format!("has the label `{}`, which is none of {}", row.label, names.join(", ")))
+    })?;
+    match tokenizer.encode(&row.text) {
+        ids if ids.is_empty() => Err(malformed("has no tokens".to_owned())),
+        ids => Ok((ids, label as u8)),
+    }
+}
+
+/// The first of some lines, each with its reason.
+fn listed(malformed: &[Malformed]) -> String {
+    let named =
+        malformed.iter().take(NAMED).map(|Malformed { line, reason }| format!("line {line} {reason}"));
+    let mut text = named.collect::<Vec<_>>().join("; ");
+    if malformed.len() > NAMED {
+        text += &format!("; and {} more", malformed.len() - NAMED);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;
