@@ -8,7 +8,7 @@ use std::path::Path;
 use elastic_exporter::precision::{Method, Precision, calibrate, reduce};
 use elastic_exporter::{Batch, GraphOptions, build, forms};
 use elastic_profiler::random_inputs;
-use elastic_space::platform::{OnnxRuntime, Optimization, Provider, Runtime};
+use elastic_space::platform::{OnnxRuntime, Runtime};
 use elastic_trainer::{Device, Model, Supernet};
 
 /// Random images on which batch normalisation and the ranges of 8-bit integers are measured.
@@ -28,12 +28,7 @@ fn main() {
     let weights = supernet.extract(&subnet);
     let network = serde_json::json!({ "space": model.space, "subnet": subnet });
     std::fs::write(out.join("network.json"), network.to_string()).expect("a folder to write to");
-    let runtime = Runtime::OnnxRuntime(OnnxRuntime {
-        provider: Provider::Cpu,
-        threads: 1,
-        optimization: Optimization::All,
-        spinning: false,
-    });
+    let runtime = Runtime::OnnxRuntime(OnnxRuntime::cpu(1));
     for form in forms(&model.space) {
         let options = GraphOptions {
             batch: Batch::Fixed(1),

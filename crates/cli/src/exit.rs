@@ -173,6 +173,7 @@ fn exit_of_measure(error: &NotMeasured) -> Option<Exit> {
     match error {
         NotMeasured::Runtime(error) => exit_of_open(error),
         NotMeasured::OtherProvider { .. }
+        | NotMeasured::Fallback { .. }
         | NotMeasured::Remote(RemoteError::Refused { kind: FailureKind::Provider, .. }) => {
             Some(Exit::Provider)
         }
@@ -182,9 +183,10 @@ fn exit_of_measure(error: &NotMeasured) -> Option<Exit> {
 
 fn exit_of_open(error: &OpenError) -> Option<Exit> {
     match error {
-        OpenError::Library(_) | OpenError::ProviderMissing { .. } | OpenError::ProviderFailed { .. } => {
-            Some(Exit::Device)
-        }
+        OpenError::Library(_)
+        | OpenError::Version { .. }
+        | OpenError::ProviderMissing { .. }
+        | OpenError::ProviderFailed { .. } => Some(Exit::Device),
         _ => None,
     }
 }

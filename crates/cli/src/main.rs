@@ -7,6 +7,7 @@ mod fewer_bits;
 mod health;
 mod judge;
 mod model_file;
+mod operators;
 mod platforms;
 mod process;
 mod progress;

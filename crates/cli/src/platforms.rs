@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use elastic_profiler::ProfileFile;
-use elastic_space::platform::{OnnxRuntime, Optimization, Provider, Runtime};
+use elastic_space::platform::{OnnxRuntime, Runtime};
 use elastic_space::{Platform, file};
 
 use crate::runs::known;
@@ -28,8 +28,11 @@ pub(crate) fn read(given: &str) -> anyhow::Result<NamedPlatform> {
     Ok(NamedPlatform { name: stem(&path), platform })
 }
 
-/// The profile of a platform, which the user may name by its platform file.
+/// The profile of a platform, which the user may name by its platform file, or by the profile itself.
 pub(crate) fn read_profile(given: &str) -> anyhow::Result<ProfileFile> {
+    if given.ends_with(".json") {
+        return Ok(ProfileFile::read(Path::new(given))?);
+    }
     let name = stem(Path::new(given));
     let path = Path::new(PROFILES).join(format!("{name}.json"));
     if !path.exists() {
@@ -61,12 +64,7 @@ pub(crate) fn profiled() -> anyhow::Result<Vec<String>> {
 
 /// ONNX Runtime on the CPU with the given threads: what verification uses.
 pub(crate) fn onnx_runtime_cpu(threads: usize) -> Runtime {
-    Runtime::OnnxRuntime(OnnxRuntime {
-        provider: Provider::Cpu,
-        threads,
-        optimization: Optimization::All,
-        spinning: false,
-    })
+    Runtime::OnnxRuntime(OnnxRuntime::cpu(threads))
 }
 
 fn locate(given: &str) -> anyhow::Result<PathBuf> {

@@ -1,4 +1,13 @@
-//! What the process sets for itself before it starts.
+//! This process: where its program lies, and what it sets for itself before it starts.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+
+/// The program that runs, of which each session of a measurement is a process.
+pub(crate) fn this_program() -> anyhow::Result<PathBuf> {
+    std::env::current_exe().context("find the program that runs")
+}
 
 /// Lets the C library keep freed memory for the next step instead of returning it to the kernel.
 ///

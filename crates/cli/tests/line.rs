@@ -122,13 +122,29 @@ fn profiles_hold_every_sample_and_the_circumstances() {
         for subnet in measured {
             let rounds = subnet["latency"]["samples_us"].as_array().expect("a list of rounds");
             let samples: usize = rounds.iter().map(|round| round.as_array().map_or(0, Vec::len)).sum();
-            assert!(samples >= 16, "{platform}: {samples} samples");
+            // Two rounds, of which one may have been disturbed by other work.
+            assert!(samples >= 8, "{platform}: {samples} samples");
         }
     }
     let printed = bench.succeed_json("profile --platform host-tract --subnets 3 --out other.json");
     assert_eq!(printed["rows"], 3);
     let written: Value = serde_json::from_slice(&bench.read("other.json")).expect("a profile is JSON");
     assert_eq!(written["latency_model"], printed);
+
+    let page = |out: &str| String::from_utf8(bench.read(out)).expect("text");
+    for (platform, operators) in [("host-1t", true), ("host-tract", false)] {
+        bench.succeed(&format!("profile --platform {platform} --subnets 4 --report --out report.json"));
+        let page = page("report.html");
+        for part in ["Predicted against measured", "Residuals", "round by round", "Peak memory of a session"]
+        {
+            assert!(page.contains(part), "{platform}: no {part}");
+        }
+        assert_eq!(page.contains("MatMul") || page.contains("Gemm"), operators, "{platform}");
+        assert!(!page.contains("<script") && !page.contains("http"), "{platform}: nothing from elsewhere");
+    }
+    bench.succeed(
+        "profile --platform host-tract --transfer-from report.json --subnets 3 --out transferred.json",
+    );
 }
 
 #[test]

@@ -104,6 +104,11 @@ fn models_from_anywhere_are_compared() {
     let written: serde_json::Value =
         serde_json::from_slice(&bench.read("measured/both.json")).expect("the file is JSON");
     assert_eq!(written["models"].as_array().map(Vec::len), Some(2));
+    // Each session is a process of its own.
+    bench.edit("platforms/host-1t.yaml", "sessions: 1", "sessions: 2");
+    let measured = bench.succeed_json(BOTH);
+    assert_eq!((&measured["course"]["sessions"], &measured["course"]["rounds"]), (&2.into(), &2.into()));
+    assert!(measured["course"]["peak_memory_bytes"].as_u64() > Some(1_000_000), "{measured}");
     // tract times no nodes.
     let table = bench.succeed(&format!("{} --operators", BOTH.replace("host-1t", "host-tract")));
     assert!(table.contains("This runtime does not time operators."), "{table}");
@@ -144,7 +149,13 @@ fn models_that_cannot_be_measured() {
     }
 }
 
-/// A measurement of `file` under another name, so many times slower in every sample.
+/// Enough rounds for intervals.
+fn many_samples(bench: &Bench, platform: &str) {
+    bench.edit(platform, "min-samples: 16", "min-samples: 160");
+    bench.edit(platform, "max-samples: 16", "max-samples: 160");
+}
+
+/// A measurement of `short.onnx` in another file, so many times slower in every sample.
 fn measured(bench: &Bench, name: &str, slower: f64) {
     bench.succeed("profile --platform host-tract --model short.onnx --input x0=1x3x8x8 --out base.json");
     let mut file: serde_json::Value = serde_json::from_slice(&bench.read("base.json")).expect("JSON");
@@ -164,7 +175,7 @@ fn measured(bench: &Bench, name: &str, slower: f64) {
 #[test]
 fn a_slower_head_fails_the_gate() {
     let bench = bench();
-    bench.edit("platforms/host-tract.yaml", "min-samples: 16", "min-samples: 160");
+    many_samples(&bench, "platforms/host-tract.yaml");
     measured(&bench, "head.json", 4.0);
     measured(&bench, "base.json", 1.0);
     let output = bench.elastic("profile compare base.json head.json --format json");
@@ -196,7 +207,7 @@ fn a_slower_head_fails_the_gate() {
 #[test]
 fn models_are_compared_interleaved() {
     let bench = bench();
-    bench.edit("platforms/host-1t.yaml", "min-samples: 16", "min-samples: 160");
+    many_samples(&bench, "platforms/host-1t.yaml");
     let sizes = "--platform host-1t --input x0=1x3x64x64";
     let output = bench.elastic(&format!("profile compare short.onnx long.onnx {sizes}"));
     // Eight times the work is slower, whatever else this machine does.

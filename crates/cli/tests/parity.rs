@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use elastic_exporter::{Batch, Form, GraphOptions, TOLERANCE, build, compare, forms, macs, params};
-use elastic_space::platform::{OnnxRuntime, Optimization, Provider, Runtime};
+use elastic_space::platform::{OnnxRuntime, Runtime};
 use elastic_space::random::Purpose;
 use elastic_space::{Array, SearchSpace, Seed};
 use elastic_trainer::{Device, Model, Supernet};
@@ -77,8 +77,7 @@ fn agree(file: &str, form: Form, count: usize) {
 }
 
 fn runtimes(form: Form) -> Vec<Runtime> {
-    let onnx_runtime =
-        OnnxRuntime { provider: Provider::Cpu, threads: 1, optimization: Optimization::All, spinning: false };
+    let onnx_runtime = OnnxRuntime::cpu(1);
     let tract = form.is_standard().then(|| Runtime::Tract(Default::default()));
     std::iter::once(Runtime::OnnxRuntime(onnx_runtime)).chain(tract).collect()
 }

@@ -10,10 +10,10 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::environment::Environment;
-use crate::measure::Measurement;
 use crate::models::{self, ModelsFile};
 use crate::profile::{self, ProfileFile};
 use crate::statistics::{median, quantile, sorted};
+use crate::summary::Measurement;
 
 /// The generator index of the resampling; beside the inputs' and far above any round.
 const RESAMPLING: u64 = (1 << 48) - 2;
@@ -260,16 +260,18 @@ fn bootstrap(base: &Measurement, head: &Measurement) -> [f64; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::measure::{Visit, summarise};
+    use crate::measure::{Round, Visit};
+    use crate::summary::summarise;
 
     /// Rounds of four runs around `us`, each round a little off by its own.
     fn measured(us: f64, rounds: usize) -> Measurement {
         let visit = |round: usize| {
             let speed = 1.0 + 0.004 * ((round * 7) % 5) as f64 - 0.008;
             let wall_us = [0.99, 1.0, 1.0, 1.02].map(|run| us * speed * run).to_vec();
-            vec![Visit { cpu_us: None, wall_us }]
+            let visit = Visit { wall_us, reference_us: us * speed, ..Visit::default() };
+            Round { session: 0, visits: vec![visit], voided_blocks: 0 }
         };
-        let all: Vec<Vec<Visit>> = (0..rounds).map(visit).collect();
+        let all: Vec<Round> = (0..rounds).map(visit).collect();
         summarise(&all).remove(0)
     }
 

@@ -6,7 +6,7 @@ use elastic_space::Platform;
 use elastic_space::platform::Identity;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use sysinfo::{CpuRefreshKind, RefreshKind, System};
+use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
 use thiserror::Error;
 
 /// What can be seen of this machine.
@@ -21,6 +21,8 @@ pub struct Host {
     pub models: Vec<String>,
     /// Processor threads that this process may use.
     pub threads: usize,
+    /// Memory in megabytes (of 1,000,000 bytes), as the system counts it; 0 where it does not say.
+    pub memory_mb: u64,
 }
 
 /// This machine is not the described device.
@@ -54,6 +56,7 @@ impl Host {
             os: std::env::consts::OS.to_owned(),
             models: cpu_model().into_iter().chain(board_model()).collect(),
             threads: std::thread::available_parallelism().map_or(1, usize::from),
+            memory_mb: memory_mb(),
         }
     }
 
@@ -82,6 +85,9 @@ impl Host {
         if let Some(least) = identity.min_threads.filter(|&least| least > self.threads) {
             differ("min-threads", least.to_string(), self.threads.to_string());
         }
+        if let Some(least) = identity.min_memory_mb.filter(|&least| least > self.memory_mb) {
+            differ("min-memory-mb", least.to_string(), self.memory_mb.to_string());
+        }
         if differences.is_empty() { Ok(()) } else { Err(IdentityMismatch { differences }) }
     }
 }
@@ -104,6 +110,11 @@ impl fmt::Display for Difference {
 fn list(differences: &[Difference]) -> String {
     let texts: Vec<String> = differences.iter().map(ToString::to_string).collect();
     texts.join(", ")
+}
+
+fn memory_mb() -> u64 {
+    let kind = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
+    System::new_with_specifics(kind).map_or(0, |system| system.total_memory() / 1_000_000)
 }
 
 /// The processor's model name.
@@ -136,12 +147,21 @@ mod tests {
             os: "linux".into(),
             models: vec!["Cortex-A78AE".into(), "NVIDIA Jetson AGX Orin Developer Kit".into()],
             threads: 12,
+            memory_mb: 30_600,
         };
-        let asked =
-            |arch, os, model_contains, min_threads| Identity { arch, os, model_contains, min_threads };
+        let asked = |arch, os, model_contains, min_threads| Identity {
+            arch,
+            os,
+            model_contains,
+            min_threads,
+            min_memory_mb: None,
+        };
+        let memory = |least| Identity { min_memory_mb: Some(least), ..Identity::default() };
         for (identity, differences) in [
             (asked(None, None, None, None), &[][..]),
             (asked(text("aarch64"), text("linux"), text("orin"), Some(12)), &[]),
+            (memory(30_600), &[]),
+            (memory(60_000), &["min-memory-mb `60000` is asked, here is `30600`"]),
             (asked(text("x86_64"), None, None, None), &["arch `x86_64` is asked, here is `aarch64`"]),
             (asked(None, text("android"), None, None), &["os `android` is asked, here is `linux`"]),
             (
@@ -163,7 +183,13 @@ mod tests {
 
     #[test]
     fn the_error_names_the_difference_and_the_remedy() {
-        let host = Host { arch: "x86_64".into(), os: "linux".into(), models: Vec::new(), threads: 2 };
+        let host = Host {
+            arch: "x86_64".into(),
+            os: "linux".into(),
+            models: Vec::new(),
+            threads: 2,
+            memory_mb: 4000,
+        };
         let identity = Identity { model_contains: text("Orin"), min_threads: Some(4), ..Identity::default() };
         let error = host.check(&identity).expect_err("another machine").to_string();
         assert_eq!(
@@ -182,7 +208,9 @@ mod tests {
             os: Some(here.os.clone()),
             model_contains: here.models.first().cloned(),
             min_threads: Some(here.threads),
+            min_memory_mb: Some(here.memory_mb),
         };
+        assert!(here.memory_mb > 0, "{here:?}");
         assert_eq!(here.check(&identity), Ok(()));
         let more = Identity { min_threads: Some(here.threads + 1), ..identity };
         assert!(here.check(&more).is_err(), "{here:?}");

@@ -1,12 +1,15 @@
 //! Measures the latency of subnets on a device and fits an additive latency model.
 //!
 //! The crate takes ONNX bytes and knows no family. [`profile()`] is the whole line: check that the device is the
-//! described one, hold every candidate in one process there, visit them interleaved ([`measure()`]), fit a
+//! described one, hold every candidate in one process there, visit them interleaved ([`mod@measure`]), fit a
 //! [`LatencyModel`] and return a [`ProfileFile`]. The device is this machine, or one that an [`agent`] serves.
 
 pub mod agent;
+pub mod boosted;
 pub mod compare;
+mod conditions;
 pub mod environment;
+pub mod farm;
 pub mod identity;
 pub mod inputs;
 pub mod local;
@@ -16,18 +19,22 @@ pub mod models;
 pub mod profile;
 mod regression;
 mod statistics;
+pub mod summary;
+pub mod vitals;
 
+pub use conditions::ConditionError;
 pub use environment::Environment;
 pub use identity::{Host, IdentityMismatch, check_identity};
 pub use inputs::{GivenInput, InputError, Shapes, random_inputs, random_texts};
 pub use local::{LocalDevice, OpenDeviceError, Startup};
 pub use measure::{
-    Candidate, Device, MeasureError, Measurement, Sample, Visit, drift_percent, measure, measure_round,
-    rounds, summarise,
+    Candidate, Device, MeasureError, Round, Sample, Session, Visit, WarmUp, measure, next_session,
 };
-pub use model::{CvError, FitError, LatencyModel};
-pub use models::{MeasuredModel, ModelFile, ModelsFile, ReadModelsError};
+pub use model::{Base, CvError, FitError, LatencyModel};
+pub use models::{MeasuredModel, ModelFile, ModelsFile, ModelsRequest, ReadModelsError};
 pub use profile::{
     Measured, MeasuredSubnet, NotMeasured, ProfileError, ProfileFile, ProfileRequest, ReadProfileError,
     SubnetNodes, Task, check_device, measure_on, profile,
 };
+pub use summary::{Course, Measurement, drift_percent, summarise};
+pub use vitals::Vitals;

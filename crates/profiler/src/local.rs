@@ -9,12 +9,14 @@ use thiserror::Error;
 
 use crate::inputs::{GivenInput, InputError, Shapes, given_inputs, random_values};
 use crate::measure::{Device, Sample};
+use crate::vitals::{Sensors, Vitals};
 
 /// Every candidate, loaded in this process.
 pub struct LocalDevice {
     runners: Vec<Box<dyn Runner>>,
     startups: Vec<Startup>,
     inputs: Vec<Vec<GivenInput>>,
+    sensors: Sensors,
     /// Whether a run happens on the calling thread alone, so that its CPU time means something.
     one_thread: bool,
 }
@@ -84,6 +86,7 @@ impl LocalDevice {
             runners: Vec::with_capacity(models.len()),
             startups: Vec::with_capacity(models.len()),
             inputs: Vec::with_capacity(models.len()),
+            sensors: Sensors::here(platform.thermal.is_some()),
             one_thread: runs_on_calling_thread(&platform.runtime),
         };
         for (candidate, model) in models.iter().enumerate() {
@@ -128,6 +131,10 @@ impl LocalDevice {
 }
 
 impl Device for LocalDevice {
+    fn vitals(&mut self) -> Vitals {
+        self.sensors.read()
+    }
+
     fn run(&mut self, candidate: usize) -> Result<Sample, RunError> {
         let cpu_before = self.one_thread.then(thread_cpu_time).flatten();
         let start = Instant::now();

@@ -8,6 +8,7 @@ use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::boosted::Boosted;
 use crate::regression::{Linear, Row, Standardised, choose_penalty, split};
 use crate::statistics::{mean, quantile, sorted, spearman};
 
@@ -20,6 +21,10 @@ const OUTER_FOLDS: usize = 10;
 const INNER_FOLDS: usize = 5;
 /// The share of subnets whose latency stays below [`LatencyModel::predict_upper`].
 const UPPER_SHARE: f64 = 0.9;
+/// Fewer measured subnets than this have no residual model.
+const MIN_ROWS_RESIDUAL: usize = 30;
+/// A residual model earns its place if the mean error with it is less than this share of that without.
+const EARNED: f64 = 0.9;
 /// Larger magnitudes are refused: their squares leave the range of 64-bit floats.
 const LARGEST_VALUE: f64 = 1e100;
 
@@ -47,8 +52,27 @@ pub struct LatencyModel {
     pub floor_us: f64,
     /// By how much [`Self::predict_upper`] exceeds [`Self::predict`], as a fraction.
     pub upper_relative: f64,
+    /// What is added for what the line leaves over, as a share of the line; only where cross-validation says that it earns
+    /// its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub residual: Option<Boosted>,
+    /// The model of another platform that this one is scaled from, by its platform's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transferred_from: Option<String>,
     /// The error on subnets that the model was not fitted to.
     pub cv: CvError,
+    /// Each measured subnet as cross-validation predicted it, in microseconds, in the order of the measurements.
+    #[serde(default)]
+    pub cv_predictions_us: Vec<f64>,
+}
+
+/// What a model was fitted with besides the measurements.
+#[derive(Debug, Clone, Copy)]
+pub struct Base<'a> {
+    /// The other platform's name.
+    pub name: &'a str,
+    /// Its model, of the same search space.
+    pub model: &'a LatencyModel,
 }
 
 /// Errors of cross-validation. Each fold is predicted by a model that saw nothing of it, neither for
@@ -86,6 +110,12 @@ pub enum FitError {
         found: usize,
         /// The names.
         expected: usize,
+    },
+    /// The other platform's model is of another search space.
+    #[error("the model of {name} is of another search space: transfer from a profile of the same run")]
+    OtherSpace {
+        /// The other platform.
+        name: String,
     },
     /// There are not as many latencies as subnets.
     #[error("there are {latencies} latencies for {subnets} subnets")]
@@ -132,25 +162,80 @@ impl LatencyModel {
         latencies_us: &[f64],
         seed: Seed,
     ) -> Result<Self, FitError> {
+        Self::fit_from(None, feature_names, features, latencies_us, seed)
+    }
+
+    /// [`Self::fit`], with the model of a similar platform to begin with: where cross-validation says that scaling it predicts
+    /// better than a model of these measurements alone, that is what is done. Ten to twenty measurements are enough for that.
+    ///
+    /// # Errors
+    ///
+    /// [`FitError`]
+    pub fn fit_from(
+        base: Option<Base<'_>>,
+        feature_names: &[String],
+        features: &[Vec<f64>],
+        latencies_us: &[f64],
+        seed: Seed,
+    ) -> Result<Self, FitError> {
         check(feature_names, features, latencies_us)?;
-        let mut rows: Vec<Row<'_>> =
-            features.iter().zip(latencies_us).map(|(features, &target)| Row { features, target }).collect();
-        rows.shuffle(&mut seed.generator(Purpose::Split, 0));
-        let (cv, upper_relative) = cross_validate(&rows);
-        let standardised = Standardised::new(&rows);
-        let penalty = choose_penalty(&rows, INNER_FOLDS);
-        let line = standardised.solve(penalty);
-        let constant = standardised.constant_columns();
+        if let Some(base) = base
+            && base.model.feature_names != feature_names
+        {
+            return Err(FitError::OtherSpace { name: base.name.to_owned() });
+        }
+        let mut order: Vec<usize> = (0..features.len()).collect();
+        order.shuffle(&mut seed.generator(Purpose::Split, 0));
+        let rows: Vec<Row<'_>> =
+            order.iter().map(|&row| Row { features: &features[row], target: latencies_us[row] }).collect();
+        let additive = cross_validate(&rows, &|train| Fitted::additive(train));
+        let mut chosen = (Kind::Additive, additive);
+        if rows.len() >= MIN_ROWS_RESIDUAL {
+            let boosted = cross_validate(&rows, &|train| Fitted::additive(train).boosted(train));
+            if mape(&rows, &boosted) < EARNED * mape(&rows, &chosen.1) {
+                chosen = (Kind::Boosted, boosted);
+            }
+        }
+        if let Some(base) = base {
+            let scaled = cross_validate(&rows, &|train| Fitted::scaled(train, base.model));
+            if mape(&rows, &scaled) < mape(&rows, &chosen.1) {
+                chosen = (Kind::Scaled(base), scaled);
+            }
+        }
+        let (kind, predictions) = chosen;
+        let fitted = match kind {
+            Kind::Additive => Fitted::additive(&rows),
+            Kind::Boosted => Fitted::additive(&rows).boosted(&rows),
+            Kind::Scaled(base) => Fitted::scaled(&rows, base.model),
+        };
+        let constant = match kind {
+            Kind::Scaled(base) => base.model.constant_features.clone(),
+            _ => {
+                let columns = Standardised::new(&rows).constant_columns();
+                columns.into_iter().map(|index| feature_names[index].clone()).collect()
+            }
+        };
+        let (cv, upper_relative) = errors(&rows, &predictions);
+        let mut cv_predictions_us = vec![0.0; rows.len()];
+        for (&row, prediction) in order.iter().zip(predictions) {
+            cv_predictions_us[row] = prediction;
+        }
         Ok(Self {
             feature_names: feature_names.to_vec(),
-            intercept_us: line.intercept,
-            coefficients_us: line.coefficients,
-            constant_features: constant.into_iter().map(|index| feature_names[index].clone()).collect(),
-            penalty,
+            intercept_us: fitted.line.intercept,
+            coefficients_us: fitted.line.coefficients,
+            constant_features: constant,
+            penalty: fitted.penalty,
             rows: rows.len(),
-            floor_us: floor(&rows),
+            floor_us: fitted.floor,
             upper_relative,
+            residual: fitted.residual,
+            transferred_from: match kind {
+                Kind::Scaled(base) => Some(base.name.to_owned()),
+                _ => None,
+            },
             cv,
+            cv_predictions_us,
         })
     }
 
@@ -176,10 +261,69 @@ impl LatencyModel {
         Duration::from_secs_f64(self.predict_us(features) * (1.0 + self.upper_relative) / 1e6)
     }
 
+    /// The line alone.
+    fn line_us(&self, features: &[f64]) -> f64 {
+        self.intercept_us + self.coefficients_us.iter().zip(features).map(|(c, x)| c * x).sum::<f64>()
+    }
+
     fn predict_us(&self, features: &[f64]) -> f64 {
         assert_eq!(features.len(), self.coefficients_us.len(), "features of the space that was profiled");
-        let sum: f64 = self.coefficients_us.iter().zip(features).map(|(c, x)| c * x).sum();
-        (self.intercept_us + sum).max(self.floor_us)
+        let residual = self.residual.as_ref().map_or(0.0, |residual| residual.evaluate(features));
+        (self.line_us(features) * (1.0 + residual)).max(self.floor_us)
+    }
+}
+
+/// The kinds of model that are compared.
+enum Kind<'a> {
+    Additive,
+    Boosted,
+    Scaled(Base<'a>),
+}
+
+/// A model without its errors.
+struct Fitted {
+    line: Linear,
+    penalty: f64,
+    residual: Option<Boosted>,
+    floor: f64,
+}
+
+impl Fitted {
+    fn additive(rows: &[Row<'_>]) -> Self {
+        let penalty = choose_penalty(rows, INNER_FOLDS);
+        Self { line: Standardised::new(rows).solve(penalty), penalty, residual: None, floor: floor(rows) }
+    }
+
+    fn boosted(self, rows: &[Row<'_>]) -> Self {
+        let features: Vec<&[f64]> = rows.iter().map(|row| row.features).collect();
+        let left: Vec<f64> = rows
+            .iter()
+            .map(|row| row.target / self.line.evaluate(row.features).max(self.floor) - 1.0)
+            .collect();
+        Self { residual: Some(Boosted::fit(&features, &left)), ..self }
+    }
+
+    /// The base's predictions times a factor plus a constant. The sum of lines is a line again.
+    fn scaled(rows: &[Row<'_>], base: &LatencyModel) -> Self {
+        let predictions: Vec<[f64; 1]> = rows.iter().map(|row| [base.line_us(row.features)]).collect();
+        let one: Vec<Row<'_>> = rows
+            .iter()
+            .zip(&predictions)
+            .map(|(row, prediction)| Row { features: &prediction[..], target: row.target })
+            .collect();
+        let penalty = choose_penalty(&one, INNER_FOLDS);
+        let scale = Standardised::new(&one).solve(penalty);
+        let factor = scale.coefficients[0];
+        let line = Linear {
+            intercept: scale.intercept + factor * base.intercept_us,
+            coefficients: base.coefficients_us.iter().map(|coefficient| factor * coefficient).collect(),
+        };
+        Self { line, penalty, residual: base.residual.clone(), floor: floor(rows) }
+    }
+
+    fn evaluate(&self, features: &[f64]) -> f64 {
+        let residual = self.residual.as_ref().map_or(0.0, |residual| residual.evaluate(features));
+        (self.line.evaluate(features) * (1.0 + residual)).max(self.floor)
     }
 }
 
@@ -210,28 +354,39 @@ fn floor(rows: &[Row<'_>]) -> f64 {
     rows.iter().map(|row| row.target).fold(f64::INFINITY, f64::min) / 2.0
 }
 
-/// The errors on held-out rows, and the relative upper bound that they support.
-fn cross_validate(rows: &[Row<'_>]) -> (CvError, f64) {
+/// Each row as a model predicts it that saw nothing of its fold.
+fn cross_validate(rows: &[Row<'_>], fit: &dyn Fn(&[Row<'_>]) -> Fitted) -> Vec<f64> {
     let folds = OUTER_FOLDS.min(rows.len());
-    let (mut measured, mut predicted) = (Vec::new(), Vec::new());
+    let mut predictions = vec![0.0; rows.len()];
     for fold in 0..folds {
-        let (train, held_out) = split(rows, folds, fold);
-        let line: Linear = Standardised::new(&train).solve(choose_penalty(&train, INNER_FOLDS));
-        let least = floor(&train);
-        for row in held_out {
-            measured.push(row.target);
-            predicted.push(line.evaluate(row.features).max(least));
+        let (train, _) = split(rows, folds, fold);
+        let fitted = fit(&train);
+        for row in (fold..rows.len()).step_by(folds) {
+            predictions[row] = fitted.evaluate(rows[row].features);
         }
     }
-    let pairs = || measured.iter().zip(&predicted);
+    predictions
+}
+
+/// Mean absolute relative error in percent.
+fn mape(rows: &[Row<'_>], predictions: &[f64]) -> f64 {
+    let relative: Vec<f64> =
+        rows.iter().zip(predictions).map(|(row, guess)| 100.0 * (guess / row.target - 1.0).abs()).collect();
+    mean(&relative)
+}
+
+/// The errors of predictions, and the relative upper bound that they support.
+fn errors(rows: &[Row<'_>], predictions: &[f64]) -> (CvError, f64) {
+    let measured: Vec<f64> = rows.iter().map(|row| row.target).collect();
+    let pairs = || measured.iter().zip(predictions);
     let relative: Vec<f64> = pairs().map(|(y, guess)| 100.0 * (guess / y - 1.0).abs()).collect();
     let squares: Vec<f64> = pairs().map(|(y, guess)| (guess - y).powi(2)).collect();
     let cv = CvError {
-        folds,
+        folds: OUTER_FOLDS.min(rows.len()),
         mape_percent: mean(&relative),
         rmse_us: mean(&squares).sqrt(),
         p90_abs_percent: quantile(&sorted(relative), 0.9),
-        spearman: spearman(&measured, &predicted),
+        spearman: spearman(&measured, predictions),
     };
     let excess = sorted(pairs().map(|(y, guess)| y / guess - 1.0));
     // The rank of split conformal prediction (https://arxiv.org/abs/1604.04173): one more than the
@@ -395,6 +550,76 @@ mod tests {
             let error = LatencyModel::fit(&names, features, latencies, SEED).expect_err(text).to_string();
             assert!(error.contains(text), "{error}");
         }
+    }
+
+    /// Latencies of 60 subnets of two layers' choices where the second costs more if the first is on.
+    fn interacting() -> (Vec<String>, Vec<Vec<f64>>, Vec<f64>) {
+        let names = ["first", "second", "size"].map(String::from).to_vec();
+        let features: Vec<Vec<f64>> =
+            (0..60).map(|i| vec![f64::from(i % 2), f64::from(i / 2 % 2), f64::from(i % 7)]).collect();
+        let latency = |row: &Vec<f64>| 100.0 + 5.0 * row[2] + 80.0 * row[0] * row[1];
+        let latencies = features.iter().map(latency).collect();
+        (names, features, latencies)
+    }
+
+    #[test]
+    fn a_residual_model_must_earn_its_place() {
+        let (names, features, latencies) = interacting();
+        let model = LatencyModel::fit(&names, &features, &latencies, SEED).expect("fits");
+        assert!(model.residual.is_some(), "{:?}", model.cv);
+        assert!(model.cv.mape_percent < 5.0, "{:?}", model.cv);
+        // Of a sum of costs it would only learn noise.
+        let sum: Vec<f64> =
+            features.iter().map(|row| 100.0 + 5.0 * row[2] + 60.0 * row[0] + 20.0 * row[1]).collect();
+        let model = LatencyModel::fit(&names, &features, &sum, SEED).expect("fits");
+        assert_eq!(model.residual, None, "{:?}", model.cv);
+        // Too few to tell.
+        let model = LatencyModel::fit(&names, &features[..20], &latencies[..20], SEED).expect("fits");
+        assert_eq!(model.residual, None);
+    }
+
+    #[test]
+    fn predictions_of_cross_validation_stand_in_the_order_of_the_measurements() {
+        let data = planted(60, 0.02, &mut generator(7));
+        let model = fit(&data, 0..60);
+        assert_eq!(model.cv_predictions_us.len(), 60);
+        let relative =
+            model.cv_predictions_us.iter().zip(&data.latencies_us).map(|(guess, y)| (guess / y - 1.0).abs());
+        let mape = 100.0 * relative.sum::<f64>() / 60.0;
+        assert!((mape - model.cv.mape_percent).abs() < 1e-9, "{mape} {:?}", model.cv);
+    }
+
+    #[test]
+    fn a_similar_platforms_model_needs_few_measurements() {
+        let data = planted(300, 0.0, &mut generator(8));
+        let base = fit(&data, 0..300);
+        let base = Base { name: "similar", model: &base };
+        // The other platform takes 2.5 times as long, and 30 us more.
+        let other: Vec<f64> = data.latencies_us.iter().map(|us| 2.5 * us + 30.0).collect();
+        let (few, all) = (&data.features[..12], &data.features);
+        let names = &base.model.feature_names;
+        let transferred = LatencyModel::fit_from(Some(base), names, few, &other[..12], SEED).expect("fits");
+        let alone = LatencyModel::fit(names, few, &other[..12], SEED).expect("fits");
+        let error = |model: &LatencyModel| {
+            let relative = all.iter().zip(&other).map(|(row, y)| (us(model.predict(row)) / y - 1.0).abs());
+            100.0 * relative.sum::<f64>() / 300.0
+        };
+        assert_eq!(transferred.transferred_from.as_deref(), Some("similar"));
+        assert!(error(&transferred) < 1.0, "{}", error(&transferred));
+        assert!(error(&alone) > 3.0 * error(&transferred), "{}", error(&alone));
+        // One that has nothing to do with it is not used.
+        let mut random = generator(9);
+        let unrelated: Vec<f64> = (0..60).map(|_| random.random_range(100.0..200.0)).collect();
+        let noise = LatencyModel::fit(names, &data.features[..60], &unrelated, SEED).expect("fits");
+        let base = Base { name: "unrelated", model: &noise };
+        let fitted = LatencyModel::fit_from(Some(base), names, all, &other, SEED).expect("fits");
+        assert_eq!(fitted.transferred_from, None);
+        let names: Vec<String> = names.iter().map(|name| format!("{name}'")).collect();
+        let error = LatencyModel::fit_from(Some(base), &names, all, &other, SEED).expect_err("another space");
+        assert!(
+            error.to_string().starts_with("the model of unrelated is of another search space"),
+            "{error}"
+        );
     }
 
     proptest! {

@@ -10,8 +10,9 @@ use thiserror::Error;
 
 use crate::environment::Environment;
 use crate::inputs::{GivenInput, Shapes};
-use crate::measure::{Measurement, drift_percent, microseconds};
+use crate::measure::microseconds;
 use crate::profile::{NotMeasured, Task, measure_on};
+use crate::summary::{Course, Measurement, drift_percent};
 
 /// The only value of `schema` in a file of measured models.
 pub const SCHEMA: &str = "elastic.measured-models/v1";
@@ -32,6 +33,8 @@ pub struct ModelsFile {
     pub seed: u64,
     /// How far the machine's speed wandered, by [`drift_percent`].
     pub drift_percent: f64,
+    /// How the measurement went.
+    pub course: Course,
     /// The models; every ratio is relative to the first.
     pub models: Vec<MeasuredModel>,
 }
@@ -67,6 +70,23 @@ pub struct ModelFile {
     pub content: Vec<u8>,
 }
 
+/// What is to be measured.
+#[derive(Debug, Clone, Copy)]
+pub struct ModelsRequest<'a> {
+    /// The platform's name.
+    pub name: &'a str,
+    /// The device.
+    pub platform: &'a Platform,
+    /// The models; the first is the reference.
+    pub files: &'a [ModelFile],
+    /// Sizes of inputs that the graphs leave open.
+    pub shapes: &'a Shapes,
+    /// The seed of inputs and order.
+    pub seed: Seed,
+    /// As in [`Task::program`].
+    pub program: Option<&'a Path>,
+}
+
 /// Why a file of measured models cannot be read.
 #[derive(Debug, Error)]
 pub enum ReadModelsError {
@@ -91,16 +111,13 @@ impl ModelsFile {
     ///
     /// [`NotMeasured`]; if the device is not the one that the platform describes, nothing was run.
     pub fn measure(
-        name: &str,
-        platform: &Platform,
-        files: &[ModelFile],
-        shapes: &Shapes,
-        seed: Seed,
+        request: &ModelsRequest<'_>,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Self, NotMeasured> {
+        let &ModelsRequest { name, platform, files, shapes, seed, program } = request;
         let models: Vec<&[u8]> = files.iter().map(|file| &file.content[..]).collect();
         let all: Vec<usize> = (0..files.len()).collect();
-        let task = Task { models: &models, shapes, seed, nodes_of: &all };
+        let task = Task { models: &models, shapes, seed, nodes_of: &all, program };
         let measured = measure_on(platform, &task, progress)?;
         let drift_percent = measured.measurements.first().map_or(0.0, drift_percent);
         let mut nodes = measured.nodes.into_iter();
@@ -127,6 +144,7 @@ impl ModelsFile {
             environment: measured.environment,
             seed: seed.0,
             drift_percent,
+            course: measured.course,
             models,
         })
     }

@@ -4,19 +4,22 @@ use std::path::{Path, PathBuf};
 
 use elastic_runtime::{NodeTime, NodesError, OpenError, node_times};
 use elastic_space::file::{self, ReadError, WriteError};
-use elastic_space::platform::{Platform, Runtime, Transport};
+use elastic_space::platform::{CpuFallback, OnnxRuntime, Platform, Provider, Runtime, Transport};
 use elastic_space::{SearchSpace, Seed, Subnet};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::agent::protocol::FailureKind;
 use crate::agent::{RemoteError, check_remote, measure_remote};
+use crate::conditions::{ConditionError, check_memory};
 use crate::environment::Environment;
 use crate::identity::{Host, IdentityMismatch, check_identity};
 use crate::inputs::{GivenInput, Shapes, random_values};
 use crate::local::{LocalDevice, OpenDeviceError, Startup};
-use crate::measure::{Candidate, MeasureError, Measurement, drift_percent, measure, microseconds};
-use crate::model::{FitError, LatencyModel};
+use crate::measure::{Candidate, MeasureError, measure_rounds, microseconds};
+use crate::model::{Base, FitError, LatencyModel};
+use crate::summary::{Course, Measurement, drift_percent, summarise};
+use crate::vitals::peak_memory;
 
 /// Runs in which nodes are timed one by one.
 const NODE_RUNS: usize = 20;
@@ -46,6 +49,8 @@ pub struct ProfileFile {
     pub reference: Subnet,
     /// How far the machine's speed wandered, by [`drift_percent`].
     pub drift_percent: f64,
+    /// How the measurement went.
+    pub course: Course,
     /// The measured subnets.
     pub measurements: Vec<MeasuredSubnet>,
     /// The nodes of the largest and of the smallest subnet, where the runtime times them.
@@ -94,6 +99,10 @@ pub struct ProfileRequest<'a> {
     pub candidates: &'a [Candidate],
     /// The seed of inputs, order and folds.
     pub seed: Seed,
+    /// As in [`Task::program`].
+    pub program: Option<&'a Path>,
+    /// The latency model of a similar platform to begin with.
+    pub base: Option<Base<'a>>,
 }
 
 /// Models that were measured on a device.
@@ -105,6 +114,8 @@ pub struct Measured {
     pub startups: Vec<Startup>,
     /// The inputs of each model's runs.
     pub inputs: Vec<Vec<GivenInput>>,
+    /// How it went.
+    pub course: Course,
     /// The latency of each model; the first is the reference.
     pub measurements: Vec<Measurement>,
     /// The nodes of each model of [`Task::nodes_of`]; none where the runtime does not time them.
@@ -122,6 +133,9 @@ pub struct Task<'a> {
     pub seed: Seed,
     /// The models, by their place in `models`, whose nodes are timed one by one after the rounds.
     pub nodes_of: &'a [usize],
+    /// The program `elastic`: on this machine each session is a process of it. Without it all sessions are in this process,
+    /// which is not a fresh one.
+    pub program: Option<&'a Path>,
 }
 
 /// Why models were not measured.
@@ -157,7 +171,30 @@ pub enum NotMeasured {
         /// What the platform names.
         asked: &'static str,
     },
-    /// A remote device did not measure.
+    /// The platform's conditions do not hold.
+    #[error(transparent)]
+    Condition(#[from] ConditionError),
+    /// More of a model ran on the CPU than the platform allows.
+    #[error(
+        "{found} nodes ran on CPUExecutionProvider, for instance `{node}` ({operator}); the platform allows {allowed} beside {asked}: \
+         its latency would be another device's"
+    )]
+    Fallback {
+        /// Nodes on the CPU.
+        found: usize,
+        /// The first of them.
+        node: String,
+        /// Its operator.
+        operator: String,
+        /// Nodes that may run there.
+        allowed: usize,
+        /// What the platform names.
+        asked: &'static str,
+    },
+    /// It cannot be found out whether this device measures already.
+    #[error("lock the file that says that this device measures: {0}; name another one with --lease")]
+    Lease(std::io::Error),
+    /// A session in a process of its own, here or on a remote device, did not measure.
     #[error(transparent)]
     Remote(#[from] RemoteError),
 }
@@ -201,8 +238,14 @@ impl NotMeasured {
             Self::Remote(RemoteError::Refused { kind, .. }) => {
                 matches!(kind, FailureKind::Identity | FailureKind::Runtime)
             }
-            Self::Remote(_) => true,
-            Self::Open(_) | Self::Measure(_) | Self::Nodes(_) | Self::OtherProvider { .. } => false,
+            Self::Remote(error) => !error.is_here(),
+            Self::Condition(_)
+            | Self::Fallback { .. }
+            | Self::Lease(_)
+            | Self::Open(_)
+            | Self::Measure(_)
+            | Self::Nodes(_)
+            | Self::OtherProvider { .. } => false,
         }
     }
 
@@ -252,16 +295,22 @@ pub fn measure_on(
     task: &Task<'_>,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Measured, NotMeasured> {
-    if platform.transport != Transport::Local {
-        return Ok(measure_remote(platform, task, progress)?);
+    if platform.transport != Transport::Local || task.program.is_some() {
+        let program = task.program.filter(|_| platform.transport == Transport::Local);
+        return Ok(measure_remote(platform, &Task { program, ..*task }, progress)?);
     }
     let (mut environment, mut device) = open_here(platform, task)?;
-    let measurements = measure(&mut device, task.models.len(), &platform.measure, task.seed, progress)?;
+    check_fallback(platform, task, device.inputs())?;
+    let (rounds, warm_ups) =
+        measure_rounds(&mut device, task.models.len(), &platform.measure, task.seed, progress)?;
     let nodes = task.nodes_of.iter().map(|&model| nodes_here(platform, task, model, &device.inputs()[model]));
     let nodes = nodes.collect::<Result<_, _>>()?;
     environment.finish();
     let (startups, inputs) = (device.startups().to_vec(), device.inputs().to_vec());
-    Ok(Measured { environment, startups, inputs, measurements, nodes })
+    let held = peak_memory();
+    check_memory(platform.memory.as_ref(), held)?;
+    let course = Course::new(&rounds, &warm_ups, held);
+    Ok(Measured { environment, startups, inputs, course, measurements: summarise(&rounds), nodes })
 }
 
 /// Checks that the device is the one that the platform describes and that its runtime starts; returns who it is, and the
@@ -299,7 +348,7 @@ pub(crate) fn open_here(
     Ok((environment, LocalDevice::open(platform, task.models, task.shapes, task.seed)?))
 }
 
-/// The nodes of one model of a task, timed on this machine, all on the provider that the platform names.
+/// The nodes of one model of a task, timed on this machine, all where the platform wants them.
 pub(crate) fn nodes_here(
     platform: &Platform,
     task: &Task<'_>,
@@ -309,15 +358,52 @@ pub(crate) fn nodes_here(
     let Runtime::OnnxRuntime(settings) = &platform.runtime else { return Ok(Vec::new()) };
     let values = random_values(inputs, task.seed);
     let nodes = node_times(settings, task.models[model], &values, NODE_RUNS)?;
+    check_placement(settings, &nodes)?;
+    Ok(nodes)
+}
+
+/// Checks where every model runs, before anything is measured. Where no node may run elsewhere the runtime itself refuses
+/// such a model when it is loaded.
+pub(crate) fn check_fallback(
+    platform: &Platform,
+    task: &Task<'_>,
+    inputs: &[Vec<GivenInput>],
+) -> Result<(), NotMeasured> {
+    let Runtime::OnnxRuntime(settings) = &platform.runtime else { return Ok(()) };
+    if settings.cpu_fallback == CpuFallback::Forbid {
+        return Ok(());
+    }
+    for (model, inputs) in task.models.iter().zip(inputs) {
+        check_placement(settings, &node_times(settings, model, &random_values(inputs, task.seed), 1)?)?;
+    }
+    Ok(())
+}
+
+fn check_placement(settings: &OnnxRuntime, nodes: &[NodeTime]) -> Result<(), NotMeasured> {
     let asked = settings.provider.onnx_name();
-    match nodes.iter().find(|node| node.provider != asked) {
-        Some(NodeTime { name, operator, provider, .. }) => Err(NotMeasured::OtherProvider {
-            node: name.clone(),
-            operator: operator.clone(),
-            found: provider.clone(),
-            asked,
-        }),
-        None => Ok(nodes),
+    let cpu = Provider::Cpu.onnx_name();
+    let elsewhere = || nodes.iter().filter(|node| node.provider != asked);
+    let Some(first) = elsewhere().next() else { return Ok(()) };
+    let CpuFallback::MaxNodes(allowed) = settings.cpu_fallback else {
+        return Err(other_provider(first, asked));
+    };
+    if let Some(node) = elsewhere().find(|node| node.provider != cpu) {
+        return Err(other_provider(node, asked));
+    }
+    let found = elsewhere().count();
+    if found <= allowed {
+        return Ok(());
+    }
+    let (node, operator) = (first.name.clone(), first.operator.clone());
+    Err(NotMeasured::Fallback { found, node, operator, allowed, asked })
+}
+
+fn other_provider(node: &NodeTime, asked: &'static str) -> NotMeasured {
+    NotMeasured::OtherProvider {
+        node: node.name.clone(),
+        operator: node.operator.clone(),
+        found: node.provider.clone(),
+        asked,
     }
 }
 
@@ -335,7 +421,8 @@ pub fn profile(
     let (largest, smallest) = (request.space.largest(), request.space.smallest());
     let is_end = |&index: &usize| [&largest, &smallest].contains(&&request.candidates[index].subnet);
     let ends: Vec<usize> = (0..models.len()).filter(is_end).collect();
-    let task = Task { models: &models, shapes: &Shapes::new(), seed: request.seed, nodes_of: &ends };
+    let (shapes, seed, program) = (&Shapes::new(), request.seed, request.program);
+    let task = Task { models: &models, shapes, seed, nodes_of: &ends, program };
     let measured = measure_on(request.platform, &task, progress)?;
     assemble(request, measured, &ends)
 }
@@ -350,8 +437,8 @@ fn assemble(
     };
     let features: Vec<Vec<f64>> = request.candidates.iter().map(|c| c.features.clone()).collect();
     let latencies_us: Vec<f64> = measured.measurements.iter().map(|m| m.p50_us).collect();
-    let latency_model =
-        LatencyModel::fit(&request.space.feature_names(), &features, &latencies_us, request.seed)?;
+    let names = request.space.feature_names();
+    let latency_model = LatencyModel::fit_from(request.base, &names, &features, &latencies_us, request.seed)?;
     let drift_percent = drift_percent(first);
     let measurements = request
         .candidates
@@ -380,8 +467,49 @@ fn assemble(
         seed: request.seed.0,
         reference: reference.subnet.clone(),
         drift_percent,
+        course: measured.course,
         measurements,
         nodes,
         latency_model,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_run_where_the_platform_wants_them() {
+        let nodes = |providers: &[Provider]| -> Vec<NodeTime> {
+            let node = |(index, provider): (usize, &Provider)| NodeTime {
+                name: format!("n{index}"),
+                operator: "Gemm".into(),
+                provider: provider.onnx_name().into(),
+                median_us: 1.0,
+            };
+            providers.iter().enumerate().map(node).collect()
+        };
+        let (cuda, cpu, openvino) = (Provider::Cuda, Provider::Cpu, Provider::Openvino);
+        for (fallback, providers, expected) in [
+            (CpuFallback::Forbid, &[cuda, cuda][..], ""),
+            (CpuFallback::Forbid, &[cuda, cpu], "node `n1` (Gemm) ran on CPUExecutionProvider"),
+            (CpuFallback::MaxNodes(1), &[cuda, cpu], ""),
+            (
+                CpuFallback::MaxNodes(1),
+                &[cpu, cuda, cpu],
+                "2 nodes ran on CPUExecutionProvider, for instance `n0`",
+            ),
+            (
+                CpuFallback::MaxNodes(5),
+                &[cuda, openvino],
+                "node `n1` (Gemm) ran on OpenVINOExecutionProvider",
+            ),
+        ] {
+            let settings = OnnxRuntime { provider: cuda, cpu_fallback: fallback, ..OnnxRuntime::cpu(1) };
+            let found = check_placement(&settings, &nodes(providers)).err().map(|error| error.to_string());
+            let found = found.unwrap_or_default();
+            assert_eq!(found.is_empty(), expected.is_empty(), "{fallback:?} {providers:?}: {found}");
+            assert!(found.contains(expected), "{fallback:?} {providers:?}: {found}");
+        }
+    }
 }

@@ -82,7 +82,7 @@ impl Bench {
 fn platform() -> Platform {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../platforms/host-tract.yaml");
     let mut platform: Platform = file::read_yaml(&path).unwrap_or_else(|error| panic!("{error}"));
-    platform.measure = Measure { subnets: 2, runs_per_visit: 3, min_samples: 15 };
+    platform.measure = Measure { subnets: 2, runs_per_visit: 3, min_samples: 15, ..platform.measure };
     // How the client reaches the agent is nothing to the agent: it never starts anything itself.
     platform.transport = Transport::Exec(Exec { command: vec!["false".into()], timeout_s: 60 });
     platform
@@ -90,8 +90,8 @@ fn platform() -> Platform {
 
 fn measure(models: &[String], first_round: usize) -> Value {
     json!({"measure": {
-        "platform": platform(), "models": models, "shapes": {}, "seed": 3, "nodes-of": [0], "first-round": first_round,
-        "timeout-s": 60,
+        "platform": platform(), "models": models, "shapes": {}, "seed": 3, "nodes-of": [0], "session": 1, "first-round": first_round,
+        "end-round": 5,         "timeout-s": 60,
     }})
 }
 
@@ -122,15 +122,19 @@ fn models_go_up_once_and_rounds_come_back() {
                         [&[1, 1, 8, 8]; 2]
                     );
                 }
-                Reply::Round { round, visits } => {
-                    assert_eq!(round, first_round + rounds.len());
-                    assert!(visits.iter().all(|visit| visit.wall_us.len() == 3), "{visits:?}");
-                    rounds.push(visits);
+                Reply::Warm(warm_up) => assert!(warm_up.runs >= 2 * 2 * 4, "{warm_up:?}"),
+                Reply::Round { number, round } => {
+                    assert_eq!((number, round.session), (first_round + rounds.len(), 1));
+                    assert!(round.visits.iter().all(|visit| visit.wall_us.len() % 3 == 0), "{round:?}");
+                    rounds.push(round);
                 }
                 Reply::Progress { done, total } => assert!(done <= total && total == 10, "{done} {total}"),
                 Reply::Alive => {}
                 Reply::Nodes { model: 0, nodes } => assert_eq!(nodes, [], "tract times none"),
-                Reply::Done { .. } => break,
+                Reply::Done { peak_memory_bytes, .. } => {
+                    assert!(peak_memory_bytes.is_some());
+                    break;
+                }
                 other => panic!("{other:?}"),
             }
         }
@@ -175,6 +179,8 @@ fn what_an_agent_refuses() {
         (measure(from_ref(&absent), 0), FailureKind::Storage, "send the model again"),
         (measure(from_ref(&damaged), 0), FailureKind::Model, "candidate 0: load the model in tract"),
         (with("nodes-of", json!([1])), FailureKind::Request, "the nodes of model 1: there are 1"),
+        (with("end-round", 9_999_999.into()), FailureKind::Request, "measure rounds 0 to 9999999"),
+        (with("first-round", 6.into()), FailureKind::Request, "measure rounds 6 to 5"),
         (with("timeout-s", 0.into()), FailureKind::Request, "timeout-s is 0"),
         (with("shapes", json!({"x": [3, 8, 8]})), FailureKind::Request, "input `x` is [1, 1, 8, 8]"),
         (with("shapes", json!({"y": [1]})), FailureKind::Request, "no model has an input `y`, they have x"),

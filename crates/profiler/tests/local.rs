@@ -4,9 +4,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use elastic_profiler::{
-    Candidate, Device, LocalDevice, MeasuredSubnet, ModelFile, ModelsFile, NotMeasured, OpenDeviceError,
-    ProfileError, ProfileFile, ProfileRequest, ReadModelsError, ReadProfileError, Shapes, Task, measure_on,
-    profile,
+    Candidate, Device, LocalDevice, MeasuredSubnet, ModelFile, ModelsFile, ModelsRequest, NotMeasured,
+    OpenDeviceError, ProfileError, ProfileFile, ProfileRequest, ReadModelsError, ReadProfileError, Shapes,
+    Task, measure_on, profile,
 };
 use elastic_runtime::OpenError;
 use elastic_space::choices::{DepthChoices, DropPolicy, Granularity, WidthChoices};
@@ -22,7 +22,15 @@ fn platform(name: &str) -> Platform {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../platforms").join(name);
     let mut platform: Platform = file::read_yaml(&path).unwrap_or_else(|error| panic!("{error}"));
     platform.identity = Identity::default();
-    platform.measure = Measure { subnets: 3, runs_per_visit: 4, min_samples: 64 };
+    // At least half of the visits count, so that there is a 90th percentile whatever else runs here.
+    platform.measure = Measure {
+        subnets: 3,
+        sessions: 2,
+        runs_per_visit: 4,
+        min_samples: 128,
+        max_samples: 128,
+        ..platform.measure
+    };
     platform
 }
 
@@ -68,6 +76,8 @@ fn profile_of(platform: &Platform) -> Result<ProfileFile, ProfileError> {
         space: &space,
         candidates: &candidates,
         seed: Seed(5),
+        program: None,
+        base: None,
     };
     profile(&request, &mut |_, _| {})
 }
@@ -97,12 +107,20 @@ fn profiles_of_this_machine_are_whole_and_survive_their_file() {
         assert_eq!(made.reference, space.largest(), "{file_name}");
         for MeasuredSubnet { subnet, load_us, first_run_us, latency } in &made.measurements {
             let context = format!("{file_name}, {subnet}: {latency:?}");
-            assert_eq!(latency.samples_us.iter().map(Vec::len).collect::<Vec<_>>(), [4; 16], "{context}");
+            assert!((16..=32).contains(&latency.samples_us.len()), "{context}");
+            // The reference is visited twice a round.
+            assert!(latency.samples_us.iter().all(|round| [4, 8].contains(&round.len())), "{context}");
+            assert_eq!(latency.session_ratios.len(), 2, "{context}");
             assert!(latency.samples_us.iter().flatten().all(|&us| us > 0.0), "{context}");
             assert!(*load_us > 0.0 && *first_run_us > 0.0 && latency.p90_us.is_some(), "{context}");
             assert_eq!(latency.wall_per_cpu.is_some(), cpu_time_known, "{context}");
         }
         assert_eq!(made.measurements[0].latency.ratio_to_reference, 1.0, "{file_name}");
+        assert_eq!((made.course.sessions, made.course.rounds), (2, 32), "{file_name}");
+        assert!(
+            made.course.warm_up_runs >= 2 * 3 * 8 && made.course.peak_memory_bytes.is_some(),
+            "{file_name}"
+        );
         let timed: Vec<_> = made.nodes.iter().map(|timed| &timed.subnet).collect();
         let ends = [&space.largest(), &space.smallest()];
         assert_eq!(timed, if provider == "tract" { &[][..] } else { &ends }, "{file_name}");
@@ -130,7 +148,8 @@ fn another_device_is_refused_before_anything_runs() {
     other.identity.model_contains = Some("a device that nobody built".into());
     let mut visits = 0;
     // The model is no ONNX file: it is not even looked at.
-    let task = Task { models: &[b"nothing"], shapes: &Shapes::new(), seed: Seed(1), nodes_of: &[] };
+    let task =
+        Task { models: &[b"nothing"], shapes: &Shapes::new(), seed: Seed(1), nodes_of: &[], program: None };
     let error = measure_on(&other, &task, &mut |_, _| visits += 1).expect_err("refuses");
     assert!(error.is_device_missing(), "{error}");
     assert_eq!(visits, 0);
@@ -177,10 +196,17 @@ fn models_that_are_no_subnets_are_measured() {
     for (name, operators) in [("host-1t.yaml", &["MatMul", "Relu", "MatMul"][..]), ("host-tract.yaml", &[])] {
         let mut visits = 0;
         let platform = platform(name);
-        let progress = &mut |_, _| visits += 1;
-        let made = ModelsFile::measure("here", &platform, &files, &Shapes::new(), Seed(1), progress)
+        let request = ModelsRequest {
+            name: "here",
+            platform: &platform,
+            files: &files,
+            shapes: &Shapes::new(),
+            seed: Seed(1),
+            program: None,
+        };
+        let made = ModelsFile::measure(&request, &mut |_, _| visits += 1)
             .unwrap_or_else(|error| panic!("{name}: {error}"));
-        assert_eq!(visits, 2 * 16, "{name}");
+        assert!(visits >= 2 * 32, "{name}: {visits}");
         for (model, file) in made.models.iter().zip(&files) {
             assert_eq!((&model.file, model.bytes as usize), (&file.file, file.content.len()), "{name}");
             assert_eq!(model.inputs[0].shape, [1, 1, 8, 8], "{name}");
@@ -231,6 +257,8 @@ fn profiles_without_subnets_or_with_one_are_refused() {
             space: &space,
             candidates,
             seed: Seed(1),
+            program: None,
+            base: None,
         };
         let error = profile(&request, &mut |_, _| {}).expect_err(text).to_string();
         assert!(error.contains(text), "{error}");

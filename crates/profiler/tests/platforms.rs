@@ -22,8 +22,19 @@ fn shipped() -> BTreeMap<String, Platform> {
 #[test]
 fn every_file_is_valid_and_says_whether_it_was_measured() {
     let platforms = shipped();
-    for name in ["android-phone", "host-1t", "host-2t", "host-tract", "jetson", "openvino", "raspberry-pi-5"]
-    {
+    for name in [
+        "android-phone",
+        "apple-coreml",
+        "host-1t",
+        "host-2t",
+        "host-tract",
+        "jetson",
+        "jetson-tensorrt",
+        "openvino",
+        "raspberry-pi-5",
+        "server-1t",
+        "server-all",
+    ] {
         assert!(platforms.contains_key(name), "{name} is not in {:?}", platforms.keys());
     }
     for (name, platform) in &platforms {
@@ -42,6 +53,10 @@ fn what_runs_on_each_platform() {
         ("host-2t", "CPUExecutionProvider x2", None, Some(2)),
         ("host-tract", "tract x1", None, None),
         ("jetson", "CUDAExecutionProvider x1", Some("aarch64"), None),
+        ("jetson-tensorrt", "TensorrtExecutionProvider x1", Some("aarch64"), None),
+        ("server-1t", "CPUExecutionProvider x1", Some("x86_64"), Some(32)),
+        ("server-all", "CPUExecutionProvider x32", Some("x86_64"), Some(32)),
+        ("apple-coreml", "CoreMLExecutionProvider x1", Some("aarch64"), None),
         ("openvino", "OpenVINOExecutionProvider x1", None, None),
         ("raspberry-pi-5", "CPUExecutionProvider x4", Some("aarch64"), Some(4)),
         ("android-phone", "CPUExecutionProvider x4", Some("aarch64"), None),

@@ -214,7 +214,15 @@ pub fn version(library: &Library) -> Result<String, LibraryError> {
 pub fn providers(library: &Library) -> Result<Vec<String>, LibraryError> {
     loaded::load(library)?;
     let mut names = Vec::new();
-    for provider in [Provider::Tensorrt, Provider::Cuda, Provider::Openvino, Provider::Cpu] {
+    for provider in [
+        Provider::Tensorrt,
+        Provider::Cuda,
+        Provider::Openvino,
+        Provider::Coreml,
+        Provider::Nnapi,
+        Provider::Xnnpack,
+        Provider::Cpu,
+    ] {
         let offered = loaded::offers(provider)
             .map_err(|error| LibraryError::Load { path: library.path.clone(), reason: error.to_string() })?;
         if offered {

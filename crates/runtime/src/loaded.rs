@@ -49,6 +49,9 @@ pub(crate) fn offers(provider: Provider) -> ort::Result<bool> {
         Provider::Cuda => ep::CUDA::is_available(),
         Provider::Tensorrt => ep::TensorRT::is_available(),
         Provider::Openvino => ep::OpenVINO::is_available(),
+        Provider::Coreml => ep::CoreML::is_available(),
+        Provider::Nnapi => ep::NNAPI::is_available(),
+        Provider::Xnnpack => ep::XNNPACK::is_available(),
     }
 }
 

@@ -3,7 +3,7 @@
 pub(crate) mod runner;
 
 use elastic_space::Array;
-use elastic_space::platform::{OnnxRuntime, Optimization, Provider};
+use elastic_space::platform::{CpuFallback, OnnxRuntime, Optimization, Provider};
 use ort::ep;
 use ort::session::SessionInputValue;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
@@ -78,7 +78,21 @@ impl Session for OnnxSession {
 
 /// Loads the library and starts the provider, without a model.
 pub(crate) fn check(settings: &OnnxRuntime) -> Result<(), OpenError> {
+    if let Some(asked) = &settings.version {
+        let library = library::find()?;
+        let found = library::version(&library)?;
+        if !is_within(&found, asked) {
+            return Err(OpenError::Version { asked: asked.clone(), library: library.path, found });
+        }
+    }
     builder(settings).map(drop)
+}
+
+/// Whether a version is within a range; a platform's range has been checked.
+fn is_within(found: &str, range: &str) -> bool {
+    let range = semver::VersionReq::parse(range);
+    let found = semver::Version::parse(found);
+    range.is_ok_and(|range| found.is_ok_and(|found| range.matches(&found)))
 }
 
 /// `ONNX Runtime` and the version of the library that [`library::find`] gives.
@@ -132,14 +146,26 @@ fn start_provider(
             available: library::providers(library)?,
         });
     }
+    if provider == Provider::Cpu && !settings.options.is_empty() {
+        let reason = "the CPU provider has none".to_owned();
+        return Err(OpenError::Setting { setting: "options", reason });
+    }
     let started = match provider {
         Provider::Cpu => start_cpu(builder, environment),
-        Provider::Cuda => start_device(builder, ep::CUDA::default().build()),
-        Provider::Tensorrt => start_device(builder, ep::TensorRT::default().build()),
+        Provider::Cuda => start_device(builder, ep::CUDA::default(), settings),
+        Provider::Tensorrt => start_device(builder, ep::TensorRT::default(), settings),
         // OpenVINO has threads of its own, as many as the machine has unless it is told.
         Provider::Openvino => {
-            start_device(builder, ep::OpenVINO::default().with_num_threads(settings.threads).build())
+            start_device(builder, ep::OpenVINO::default().with_num_threads(settings.threads), settings)
         }
+        Provider::Coreml => start_device(builder, ep::CoreML::default(), settings),
+        // NNAPI's are flags of a function of its own.
+        Provider::Nnapi if !settings.options.is_empty() => {
+            let reason = "NNAPI takes none by name".to_owned();
+            return Err(OpenError::Setting { setting: "options", reason });
+        }
+        Provider::Nnapi => add_device(builder, ep::NNAPI::default().build(), settings.cpu_fallback),
+        Provider::Xnnpack => start_device(builder, ep::XNNPACK::default(), settings),
     };
     started.map_err(|error| OpenError::ProviderFailed {
         provider: provider.onnx_name(),
@@ -163,13 +189,35 @@ fn start_cpu(
     Ok(builder.with_devices([cpu], None)?)
 }
 
+/// Puts another provider into the options, with the platform's options for it.
+fn start_device<P>(
+    builder: SessionBuilder,
+    provider: P,
+    settings: &OnnxRuntime,
+) -> ort::Result<SessionBuilder>
+where
+    P: ep::ArbitrarilyConfigurableExecutionProvider + Into<ep::ExecutionProviderDispatch>,
+{
+    let configured = settings
+        .options
+        .iter()
+        .fold(provider, |provider, (key, value)| provider.with_arbitrary_config(key, value));
+    add_device(builder, configured.into(), settings.cpu_fallback)
+}
+
 /// Puts another provider into the options. By default `ort` drops one that does not start, and ONNX
-/// Runtime gives what a provider cannot run to the CPU: both are forbidden.
-fn start_device(
+/// Runtime gives what a provider cannot run to the CPU: the first is forbidden, and the second unless the platform allows it;
+/// then whoever measures counts the nodes.
+fn add_device(
     builder: SessionBuilder,
     provider: ep::ExecutionProviderDispatch,
+    fallback: CpuFallback,
 ) -> ort::Result<SessionBuilder> {
-    Ok(builder.with_execution_providers([provider.error_on_failure()])?.with_disable_cpu_fallback()?)
+    let builder = builder.with_execution_providers([provider.error_on_failure()])?;
+    match fallback {
+        CpuFallback::Forbid => Ok(builder.with_disable_cpu_fallback()?),
+        CpuFallback::MaxNodes(_) => Ok(builder),
+    }
 }
 
 /// The runtime's name in messages.
@@ -208,4 +256,23 @@ fn declared(outlet: &Outlet) -> Option<Input> {
     // ONNX Runtime gives a tensor of unknown rank the shape of a scalar; it checks both itself.
     let shape = (!sizes.is_empty()).then_some(sizes);
     Some(Input { name: outlet.name().to_owned(), element, shape })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_held_against_a_range() {
+        for (found, range, within) in [
+            ("1.24.4", ">=1.24, <2", true),
+            ("1.23.9", ">=1.24, <2", false),
+            ("2.0.0", ">=1.24, <2", false),
+            ("1.24.4", "~1.24.1", true),
+            ("1.24.4", "=1.24.4", true),
+            ("something", ">=1", false),
+        ] {
+            assert_eq!(is_within(found, range), within, "{found} in {range}");
+        }
+    }
 }

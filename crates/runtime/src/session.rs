@@ -61,6 +61,20 @@ pub enum OpenError {
         /// What ONNX Runtime says.
         reason: String,
     },
+    /// The library is of another version than the platform asks for.
+    #[error(
+        "the platform asks for ONNX Runtime {asked}, {} is {found}: set ELASTIC_ORT_LIBRARY to one that fits, or change \
+         runtime.onnx-runtime.version",
+        library.display()
+    )]
+    Version {
+        /// The range that was asked for.
+        asked: String,
+        /// The library.
+        library: PathBuf,
+        /// Its version.
+        found: String,
+    },
     /// The runtime refuses one of its settings.
     #[error("set {setting} of ONNX Runtime: {reason}")]
     Setting {

@@ -1,5 +1,6 @@
 //! A target device, described in one YAML file; the file's stem is its name.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -27,6 +28,15 @@ pub struct Platform {
     pub runtime: Runtime,
     /// Inputs of one run.
     pub batch: usize,
+    /// How the clocks are fixed while models are measured; left out, they are taken as they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clocks: Option<Clocks>,
+    /// How warm the device may be; left out, its temperature is not looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thermal: Option<Thermal>,
+    /// How much memory a session may hold; left out, there is no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Memory>,
     /// How latency is measured.
     pub measure: Measure,
 }
@@ -47,6 +57,40 @@ pub struct Identity {
     /// The least number of processor threads.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub min_threads: Option<usize>,
+    /// The least memory in megabytes (of 1,000,000 bytes), as the system counts it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_memory_mb: Option<u64>,
+}
+
+/// Commands that fix the clocks. They run on the device, as the user who measures.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Clocks {
+    /// Commands before each session, each as its words; one that fails is an error.
+    pub setup: Vec<Vec<String>>,
+    /// Commands after each session, also after one that failed.
+    pub restore: Vec<Vec<String>>,
+}
+
+/// How warm the device may be.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Thermal {
+    /// Degrees Celsius of the warmest sensor, at most, when a session begins; it waits until then. A visit that ends warmer than
+    /// that by more than `tolerance-celsius` is flagged as slowed.
+    pub max_celsius: f64,
+    /// Degrees above `max-celsius` that a session may reach.
+    pub tolerance_celsius: f64,
+    /// Seconds that a session waits for the device to cool down; then it is an error.
+    pub wait_s: u64,
+}
+
+/// How much memory a session may hold.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Memory {
+    /// Megabytes (of 1,000,000 bytes) that a session may have held at its end, with all models loaded; more is an error.
+    pub max_session_mb: u64,
 }
 
 /// How a device is reached. All but `local` start `elastic agent` on it, at the other end of a pipe.
@@ -124,6 +168,41 @@ pub struct OnnxRuntime {
     pub optimization: Optimization,
     /// Whether idle threads spin; off is steadier on a machine that does other work.
     pub spinning: bool,
+    /// The versions of ONNX Runtime that will do, as Cargo writes them: `>=1.24, <2`; left out, any will.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Whether nodes may run on the CPU that the provider cannot run; left out, none may.
+    #[serde(default)]
+    pub cpu_fallback: CpuFallback,
+    /// Further options of the execution provider, by ONNX Runtime's own names.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub options: BTreeMap<String, String>,
+}
+
+/// Whether nodes of a graph may run on the CPU instead of the execution provider.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum CpuFallback {
+    /// None; a model of which the provider cannot run all is an error.
+    #[default]
+    Forbid,
+    /// So many nodes of each model, at most. Where they ran is read from ONNX Runtime's own profile.
+    MaxNodes(usize),
+}
+
+impl OnnxRuntime {
+    /// The CPU provider on so many threads, with every optimisation.
+    pub fn cpu(threads: usize) -> Self {
+        Self {
+            provider: Provider::Cpu,
+            threads,
+            optimization: Optimization::All,
+            spinning: false,
+            version: None,
+            cpu_fallback: CpuFallback::Forbid,
+            options: BTreeMap::new(),
+        }
+    }
 }
 
 /// How tract is set up.
@@ -143,6 +222,12 @@ pub enum Provider {
     Tensorrt,
     /// Intel OpenVINO.
     Openvino,
+    /// Apple's Core ML.
+    Coreml,
+    /// Android's Neural Networks API.
+    Nnapi,
+    /// XNNPACK, on the processor.
+    Xnnpack,
 }
 
 /// How far ONNX Runtime optimises a graph when it is loaded.
@@ -165,10 +250,21 @@ pub enum Optimization {
 pub struct Measure {
     /// Subnets that `elastic profile` measures unless told otherwise.
     pub subnets: usize,
+    /// Processes, one after the other, that measure all subnets, at least.
+    pub sessions: usize,
     /// Timed runs of one visit; one more, before them, is discarded.
     pub runs_per_visit: usize,
     /// Timed runs of one subnet in all, at least.
     pub min_samples: usize,
+    /// Timed runs of one subnet in all, at most: where `interval-percent` is not reached, the measurement ends here.
+    pub max_samples: usize,
+    /// How wide the 95 % interval of each subnet's median may be, in percent of it; more sessions follow until it is.
+    pub interval_percent: f64,
+    /// How much the reference may drift, in percent, between the beginning and the end of a block of visits; a block in
+    /// which it drifts more is measured again.
+    pub max_drift_percent: f64,
+    /// Seconds of rest before each session but the first.
+    pub cool_down_s: u64,
 }
 
 /// Why a platform is refused.
@@ -185,6 +281,40 @@ pub enum InvalidPlatform {
     Zero {
         /// The field's name in YAML.
         field: &'static str,
+    },
+    /// A share makes no sense.
+    #[error("{field} is {found}: it must be a number of percent above 0")]
+    Percent {
+        /// The field's name in YAML.
+        field: &'static str,
+        /// What was given.
+        found: f64,
+    },
+    /// The most samples are fewer than the least.
+    #[error(
+        "measure.max-samples is {most}, measure.min-samples is {least}: the first must not be the smaller"
+    )]
+    Samples {
+        /// The most samples.
+        most: usize,
+        /// The least samples.
+        least: usize,
+    },
+    /// A range of versions that cannot be read.
+    #[error("runtime.onnx-runtime.version is `{found}`: {reason}; write it like `>=1.24, <2`")]
+    Version {
+        /// What was given.
+        found: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A temperature makes no sense.
+    #[error("{field} is {found}: it must be a number of degrees Celsius, 0 or more")]
+    Celsius {
+        /// The field's name in YAML.
+        field: &'static str,
+        /// What was given.
+        found: f64,
     },
     /// A name or a command is empty.
     #[error("{field} is empty: {remedy}")]
@@ -222,11 +352,47 @@ impl Platform {
             ("batch", self.batch),
             ("runtime.onnx-runtime.threads", threads),
             ("measure.subnets", self.measure.subnets),
+            ("measure.sessions", self.measure.sessions),
             ("measure.runs-per-visit", self.measure.runs_per_visit),
             ("measure.min-samples", self.measure.min_samples),
         ] {
             if value == 0 {
                 return Err(InvalidPlatform::Zero { field });
+            }
+        }
+        for (field, found) in [
+            ("measure.interval-percent", self.measure.interval_percent),
+            ("measure.max-drift-percent", self.measure.max_drift_percent),
+        ] {
+            if !(found > 0.0 && found.is_finite()) {
+                return Err(InvalidPlatform::Percent { field, found });
+            }
+        }
+        let (most, least) = (self.measure.max_samples, self.measure.min_samples);
+        if most < least {
+            return Err(InvalidPlatform::Samples { most, least });
+        }
+        if let Runtime::OnnxRuntime(OnnxRuntime { version: Some(found), .. }) = &self.runtime
+            && let Err(error) = semver::VersionReq::parse(found)
+        {
+            return Err(InvalidPlatform::Version { found: found.clone(), reason: error.to_string() });
+        }
+        if let Some(thermal) = &self.thermal {
+            for (field, found) in [
+                ("thermal.max-celsius", thermal.max_celsius),
+                ("thermal.tolerance-celsius", thermal.tolerance_celsius),
+            ] {
+                if !(found >= 0.0 && found.is_finite()) {
+                    return Err(InvalidPlatform::Celsius { field, found });
+                }
+            }
+        }
+        if let Some(clocks) = &self.clocks {
+            for (field, commands) in [("clocks.setup", &clocks.setup), ("clocks.restore", &clocks.restore)] {
+                if commands.iter().any(|words| words.first().is_none_or(String::is_empty)) {
+                    let remedy = "each command is a list of its words";
+                    return Err(InvalidPlatform::Empty { field, remedy });
+                }
             }
         }
         self.transport.validate()
@@ -293,6 +459,9 @@ impl Provider {
             Self::Cuda => "CUDAExecutionProvider",
             Self::Tensorrt => "TensorrtExecutionProvider",
             Self::Openvino => "OpenVINOExecutionProvider",
+            Self::Coreml => "CoreMLExecutionProvider",
+            Self::Nnapi => "NnapiExecutionProvider",
+            Self::Xnnpack => "XnnpackExecutionProvider",
         }
     }
 }

@@ -261,6 +261,29 @@ impl SearchSpace {
         drawn
     }
 
+    /// Up to `count` different random subnets in which every choice of a slot is drawn as often as its weight says, give or take one:
+    /// what a model of each choice's cost is best fitted to. Subnets that are drawn twice, and choices of layers that are left out,
+    /// disturb that a little.
+    pub fn draw_balanced(&self, count: usize, rng: &mut impl Rng) -> Vec<Subnet> {
+        let slots = self.slots();
+        let columns: Vec<Vec<usize>> =
+            slots.iter().map(|slot| genome::balanced(&slot.weights, count, rng)).collect();
+        let mut drawn: Vec<Subnet> = Vec::with_capacity(count);
+        for row in 0..count {
+            let genome: Vec<usize> = columns.iter().map(|column| column[row]).collect();
+            let subnet = self.decode_with(&slots, &genome);
+            if !drawn.contains(&subnet) {
+                drawn.push(subnet);
+            }
+        }
+        for subnet in self.draw_distinct(2 * count, rng) {
+            if drawn.len() < count && !drawn.contains(&subnet) {
+                drawn.push(subnet);
+            }
+        }
+        drawn
+    }
+
     /// The named subnets that every space has, and those that a model file adds.
     pub fn named(&self, extra: &BTreeMap<String, Subnet>) -> BTreeMap<String, Subnet> {
         let mut named = extra.clone();

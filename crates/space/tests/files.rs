@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use elastic_space::file::{read, read_json, read_yaml, sha256, write, write_json, write_yaml};
-use elastic_space::platform::{InvalidPlatform, OnnxRuntime, Optimization, Provider, Runtime};
+use elastic_space::platform::{InvalidPlatform, OnnxRuntime, Runtime};
 use elastic_space::sampling::{Mixed, Sampling};
 use elastic_space::{Budget, Platform, SearchSpace};
 use serde::de::DeserializeOwned;
@@ -21,8 +21,13 @@ runtime:
 batch: 1
 measure:
   subnets: 24
+  sessions: 3
   runs-per-visit: 8
   min-samples: 200
+  max-samples: 600
+  interval-percent: 1
+  max-drift-percent: 3
+  cool-down-s: 0
 ";
 
 const SPACE: &str = "vit:
@@ -57,8 +62,7 @@ fn round_trip<T: serde::Serialize + DeserializeOwned>(value: &T) -> [T; 2] {
 #[test]
 fn an_enum_in_yaml_is_a_map_of_one_entry() {
     let platform: Platform = parse(PLATFORM).expect("a platform");
-    let settings =
-        OnnxRuntime { provider: Provider::Cpu, threads: 2, optimization: Optimization::All, spinning: false };
+    let settings = OnnxRuntime::cpu(2);
     assert_eq!(platform.runtime, Runtime::OnnxRuntime(settings));
     assert_eq!(platform.identity.arch.as_deref(), Some("aarch64"));
     assert_eq!(parse(SPACE).map(|space: SearchSpace| space.family()), Ok("vit"));
@@ -119,7 +123,38 @@ fn platforms_that_are_refused() {
         ("batch: 1", "batch: 0", "batch is 0: it must be at least 1"),
         ("subnets: 24", "subnets: 0", "measure.subnets is 0: it must be at least 1"),
         ("visit: 8", "visit: 0", "measure.runs-per-visit is 0: it must be at least 1"),
-        ("samples: 200", "samples: 0", "measure.min-samples is 0: it must be at least 1"),
+        ("min-samples: 200", "min-samples: 0", "measure.min-samples is 0: it must be at least 1"),
+        ("sessions: 3", "sessions: 0", "measure.sessions is 0: it must be at least 1"),
+        (
+            "max-samples: 600",
+            "max-samples: 100",
+            "measure.max-samples is 100, measure.min-samples is 200: the first must not be the smaller",
+        ),
+        (
+            "interval-percent: 1",
+            "interval-percent: 0",
+            "measure.interval-percent is 0: it must be a number of percent above 0",
+        ),
+        (
+            "spinning: false",
+            "spinning: false\n    version: new",
+            "runtime.onnx-runtime.version is `new`: unexpected character 'n' while parsing major version number; write it like `>=1.24, <2`",
+        ),
+        (
+            "batch: 1",
+            "batch: 1\nthermal: {max-celsius: -1, tolerance-celsius: 0, wait-s: 1}",
+            "thermal.max-celsius is -1: it must be a number of degrees Celsius, 0 or more",
+        ),
+        (
+            "batch: 1",
+            "batch: 1\nclocks: {setup: [[]], restore: []}",
+            "clocks.setup is empty: each command is a list of its words",
+        ),
+        (
+            "drift-percent: 3",
+            "drift-percent: .inf",
+            "measure.max-drift-percent is inf: it must be a number of percent above 0",
+        ),
     ] {
         let platform: Platform = parse(&PLATFORM.replace(from, to)).expect(to);
         let refused: Result<(), InvalidPlatform> = platform.validate();

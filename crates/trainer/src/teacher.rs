@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use elastic_runtime::{Input, OpenError, RunError, Session};
 use elastic_space::Array;
 use elastic_space::file::{self, ReadError};
-use elastic_space::platform::{OnnxRuntime, Optimization, Provider, Runtime};
+use elastic_space::platform::{OnnxRuntime, Runtime};
 use thiserror::Error;
 
 /// Threads inside one operator of the teacher: a fixed number, so that a run does not depend on the machine.
@@ -117,12 +117,7 @@ impl OnnxTeacher {
         classes: usize,
     ) -> Result<Self, TeacherError> {
         let model = file::read(path)?;
-        let runtime = Runtime::OnnxRuntime(OnnxRuntime {
-            provider: Provider::Cpu,
-            threads: THREADS,
-            optimization: Optimization::All,
-            spinning: false,
-        });
+        let runtime = Runtime::OnnxRuntime(OnnxRuntime::cpu(THREADS));
         let session = elastic_runtime::open(&runtime, &model)
             .map_err(|source| TeacherError::Open { path: path.to_owned(), source })?;
         let chunk = chunk(path, session.inputs(), batch_size, input)?;

@@ -7,6 +7,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use elastic_profiler::agent::{Ending, Store, serve};
 use elastic_runtime::environment::CACHE_VARIABLE;
+use elastic_space::file;
 
 use crate::exit::Exit;
 
@@ -24,6 +25,10 @@ pub(crate) struct Agent {
     /// Megabytes of models to keep; the ones that were used longest ago make room.
     #[arg(long, default_value_t = 2000)]
     disk_limit_mb: u64,
+    /// File that is locked while models are measured, so that no two agents measure at once [default: `lease` in the work
+    /// folder].
+    #[arg(long)]
+    lease: Option<PathBuf>,
 }
 
 impl Agent {
@@ -43,6 +48,13 @@ impl Agent {
             bail!("--disk-limit-mb is 0: no model would fit");
         }
         let store = Store::open(&work, self.disk_limit_mb.saturating_mul(1_000_000))?;
+        let store = match self.lease {
+            Some(lease) => {
+                file::prepare_folder_of(&lease)?;
+                store.with_lease(lease)
+            }
+            None => store,
+        };
         match serve(BufReader::new(io::stdin()), io::stdout(), store)? {
             Ending::Closed => Ok(Exit::Ok),
             Ending::Hung => bail!("a run hangs: the agent ends, and the run with it"),

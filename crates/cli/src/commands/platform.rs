@@ -46,7 +46,10 @@ impl Platform {
                 let models =
                     if device.models.is_empty() { "unnamed".to_owned() } else { device.models.join(", ") };
                 println!("{name}: {description}");
-                println!("device: {models}, {} threads, {} {}", device.threads, device.os, device.arch);
+                println!(
+                    "device: {models}, {} threads, {} MB of memory, {} {}",
+                    device.threads, device.memory_mb, device.os, device.arch
+                );
                 println!("runtime: {runtime}, {}", platform.runtime.label());
                 Ok(())
             }

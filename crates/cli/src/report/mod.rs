@@ -3,6 +3,7 @@
 mod chart;
 mod curves;
 pub(crate) mod page;
+pub(crate) mod profile;
 mod scatter;
 #[cfg(test)]
 mod tests;

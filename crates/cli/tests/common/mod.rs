@@ -151,10 +151,15 @@ impl Bench {
         for name in ["host-1t", "host-tract", "jetson"] {
             let platform = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../platforms/{name}.yaml"));
             let text = fs::read_to_string(platform).expect("the platform files are in the repository");
-            let text = replaced(&text, "subnets: 24", "subnets: 4");
+            let few = [
+                ("subnets: 24", "subnets: 4"),
+                ("sessions: 3", "sessions: 1"),
+                ("min-samples: 200", "min-samples: 16"),
+            ];
+            let text = few.iter().fold(text, |text, (from, to)| replaced(&text, from, to));
             bench.write(
                 &format!("platforms/{name}.yaml"),
-                replaced(&text, "min-samples: 200", "min-samples: 16"),
+                replaced(&text, "max-samples: 600", "max-samples: 16"),
             );
         }
         bench

@@ -3,7 +3,7 @@
 use elastic_space::bert::{BertPooling, BertSpace};
 use elastic_space::choices::{DepthChoices, DropPolicy, Granularity, WidthChoices};
 use elastic_space::conv::{Activation, BATCH_NORM_EPSILON, ConvSpace, ConvStageChoices, Head, Padding, Stem};
-use elastic_space::platform::{OnnxRuntime, Optimization, Provider, Runtime, Tract};
+use elastic_space::platform::{OnnxRuntime, Runtime, Tract};
 use elastic_space::random::Purpose;
 use elastic_space::swin::{SwinSpace, SwinStageChoices};
 use elastic_space::vit::{Pooling, VitSpace};
@@ -187,12 +187,7 @@ pub(crate) fn random_weights(space: &SearchSpace, subnet: &Subnet, rng: &mut imp
 }
 
 pub(crate) fn onnx_runtime() -> Runtime {
-    Runtime::OnnxRuntime(OnnxRuntime {
-        provider: Provider::Cpu,
-        threads: 1,
-        optimization: Optimization::All,
-        spinning: false,
-    })
+    Runtime::OnnxRuntime(OnnxRuntime::cpu(1))
 }
 
 /// Batch of the file, and inputs of one run.

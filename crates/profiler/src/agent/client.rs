@@ -1,6 +1,7 @@
 //! The client: starts an agent, sends what it lacks, and keeps every round that arrives.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
@@ -17,13 +18,19 @@ use crate::environment::Environment;
 use crate::identity::Host;
 use crate::inputs::GivenInput;
 use crate::local::Startup;
-use crate::measure::{Visit, rounds, summarise};
+use crate::measure::{Round, Visit, WarmUp, next_session};
 use crate::profile::{Measured, Task};
+use crate::statistics::median;
+use crate::summary::{Course, summarise};
 
 /// How long a link may be silent, and how long it may take to come up.
 const SILENCE: Duration = Duration::from_secs(45);
 /// How often a lost link is taken up again without anything having come over it meanwhile.
 const ATTEMPTS: u32 = 3;
+/// How long the models may take to load on this machine, or one visit to run, before a session counts as hung.
+const PATIENCE_HERE: Duration = Duration::from_secs(600);
+/// What messages call a session on this machine.
+const HERE: &str = "elastic agent";
 /// How much of what the command wrote to its standard error is told.
 const COMPLAINT: usize = 2000;
 
@@ -39,10 +46,7 @@ pub enum RemoteError {
         source: io::Error,
     },
     /// The link was lost, and did not come back.
-    #[error(
-        "`{command}` {what}{}; {kept} rounds had arrived; see that the device is reached and has this version of elastic, then run this again",
-        complaint(stderr)
-    )]
+    #[error("`{command}` {what}{}; {kept} rounds had arrived; {}", complaint(stderr), remedy(command))]
     Lost {
         /// The command.
         command: String,
@@ -67,7 +71,7 @@ pub enum RemoteError {
         stderr: String,
     },
     /// The agent refused.
-    #[error("on the device (`{command}`): {message}")]
+    #[error("{}{message}", place(command))]
     Refused {
         /// The command.
         command: String,
@@ -76,6 +80,30 @@ pub enum RemoteError {
         /// The agent's reason.
         message: String,
     },
+}
+
+fn place(command: &str) -> String {
+    if command == HERE { String::new() } else { format!("on the device (`{command}`): ") }
+}
+
+fn remedy(command: &str) -> &'static str {
+    if command == HERE {
+        "the runtime has ended the process: try another one, or another execution provider"
+    } else {
+        "see that the device is reached and has this version of elastic, then run this again"
+    }
+}
+
+impl RemoteError {
+    /// Whether it was a session on this machine.
+    pub fn is_here(&self) -> bool {
+        match self {
+            Self::Start { command, .. }
+            | Self::Lost { command, .. }
+            | Self::Protocol { command, .. }
+            | Self::Refused { command, .. } => command == HERE,
+        }
+    }
 }
 
 fn complaint(stderr: &str) -> String {
@@ -92,7 +120,7 @@ fn complaint(stderr: &str) -> String {
 ///
 /// If the platform is this machine.
 pub fn check_remote(platform: &Platform) -> Result<(Host, String), RemoteError> {
-    let mut link = Link::open(platform, 0)?;
+    let mut link = Link::open(&Way::to(platform), 0)?;
     link.send(&Request::Check { platform: Box::new(platform.clone()) })?;
     match link.receive()? {
         Reply::Ready { runtime_version } => Ok((link.host.clone(), runtime_version)),
@@ -100,7 +128,8 @@ pub fn check_remote(platform: &Platform) -> Result<(Host, String), RemoteError> 
     }
 }
 
-/// Measures models on a remote device as [`crate::measure_on`] describes.
+/// Measures models as [`crate::measure_on`] describes, each session in an agent of its own: on the platform's device, or on this
+/// machine where that is the device and `task.program` is the program.
 ///
 /// A lost link is taken up again; rounds that have arrived are kept, and models that are there are not sent again.
 ///
@@ -110,89 +139,157 @@ pub fn check_remote(platform: &Platform) -> Result<(Host, String), RemoteError> 
 ///
 /// # Panics
 ///
-/// If the platform is this machine.
+/// If the platform is this machine and the task names no program.
 pub fn measure_remote(
     platform: &Platform,
     task: &Task<'_>,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Measured, RemoteError> {
+    let folder = tempfile::tempdir()
+        .map_err(|source| RemoteError::Start { command: "make a temporary folder".to_owned(), source })?;
     let mut job = Job {
         platform,
         task,
+        way: task.program.map_or_else(|| Way::to(platform), |program| Way::here(program, folder.path())),
         names: task.models.iter().map(|model| file::sha256(model)).collect(),
-        opened: None,
+        sessions: Vec::new(),
+        environment: None,
+        inputs: Vec::new(),
         rounds: Vec::new(),
         nodes: Vec::new(),
+        peak_memory_bytes: None,
     };
-    let mut failures = 0;
-    loop {
-        let before = job.rounds.len();
-        match job.attempt(progress) {
-            Ok(load_after) => return Ok(job.finish(load_after)),
-            Err(RemoteError::Lost { .. }) if failures < ATTEMPTS || job.rounds.len() > before => {
-                failures = if job.rounds.len() > before { 1 } else { failures + 1 };
-                thread::sleep(Duration::from_secs(u64::from(failures)));
-            }
-            Err(error) => return Err(error),
+    while let Some(rounds) = next_session(&job.rounds, &platform.measure) {
+        if !job.sessions.is_empty() {
+            thread::sleep(Duration::from_secs(platform.measure.cool_down_s));
         }
+        job.sessions.push(Opened::default());
+        job.session(rounds.end, progress)?;
     }
+    Ok(job.finish())
+}
+
+/// How an agent is started.
+struct Way {
+    command: Vec<String>,
+    /// What messages call it.
+    name: String,
+    timeout: Duration,
+}
+
+impl Way {
+    /// As the platform says.
+    fn to(platform: &Platform) -> Self {
+        let (command, timeout) = platform.transport.command().expect("a remote platform");
+        Self { name: command.join(" "), command, timeout }
+    }
+
+    /// On this machine. What measures here waits for one another, wherever its models lie.
+    fn here(program: &Path, work: &Path) -> Self {
+        let text = |path: &Path| path.to_string_lossy().into_owned();
+        let mut command = vec![text(program), "agent".to_owned(), "--work".to_owned(), text(work)];
+        if let Some(cache) = elastic_runtime::Environment::current().cache {
+            command.extend(["--lease".to_owned(), text(&cache.join("lease"))]);
+        }
+        Self { command, name: HERE.to_owned(), timeout: PATIENCE_HERE }
+    }
+}
+
+/// What a session said before its first round.
+#[derive(Default)]
+struct Opened {
+    startups: Vec<Startup>,
+    warm_up: WarmUp,
 }
 
 /// A measurement, and what has arrived of it.
 struct Job<'a> {
     platform: &'a Platform,
     task: &'a Task<'a>,
+    way: Way,
     /// SHA-256 of each model.
     names: Vec<String>,
-    /// The circumstances, the startups and the inputs of the first session.
-    opened: Option<(Environment, Vec<Startup>, Vec<Vec<GivenInput>>)>,
-    rounds: Vec<Vec<Visit>>,
+    sessions: Vec<Opened>,
+    /// The circumstances of the first session.
+    environment: Option<Environment>,
+    inputs: Vec<Vec<GivenInput>>,
+    rounds: Vec<Round>,
     /// The nodes of the first models of `task.nodes_of`.
     nodes: Vec<Vec<NodeTime>>,
+    peak_memory_bytes: Option<u64>,
 }
 
 impl Job<'_> {
-    /// One session with the agent; returns the device's load at the end.
-    fn attempt(&mut self, progress: &mut dyn FnMut(usize, usize)) -> Result<Option<f64>, RemoteError> {
-        self.nodes.clear();
-        let mut link = Link::open(self.platform, self.rounds.len())?;
+    /// Measures up to a round in one session, whose link may be lost and taken up again.
+    fn session(&mut self, end: usize, progress: &mut dyn FnMut(usize, usize)) -> Result<(), RemoteError> {
+        let mut failures = 0;
+        loop {
+            let before = self.rounds.len();
+            match self.attempt(end, progress) {
+                Ok(()) => return Ok(()),
+                Err(RemoteError::Lost { .. }) if failures < ATTEMPTS || self.rounds.len() > before => {
+                    failures = if self.rounds.len() > before { 1 } else { failures + 1 };
+                    thread::sleep(Duration::from_secs(u64::from(failures)));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// One link to an agent.
+    fn attempt(&mut self, end: usize, progress: &mut dyn FnMut(usize, usize)) -> Result<(), RemoteError> {
+        // Nodes are timed once, in the first session.
+        let session = self.sessions.len() - 1;
+        let nodes_of: &[usize] = if session == 0 { self.task.nodes_of } else { &[] };
+        if session == 0 {
+            self.nodes.clear();
+        }
+        let mut link = Link::open(&self.way, self.rounds.len())?;
         self.send_models(&mut link)?;
         link.send(&Request::Measure(Box::new(MeasureRequest {
             platform: self.platform.clone(),
             models: self.names.clone(),
             shapes: self.task.shapes.clone(),
             seed: self.task.seed.0,
-            nodes_of: self.task.nodes_of.to_vec(),
+            nodes_of: nodes_of.to_vec(),
+            session,
             first_round: self.rounds.len(),
+            end_round: end,
             timeout_s: link.timeout.as_secs(),
         })))?;
+        let models = self.task.models.len();
         loop {
             match link.receive()? {
                 Reply::Opened { environment, startups_us, inputs }
-                    if startups_us.len() == self.task.models.len() && inputs.len() == startups_us.len() =>
+                    if startups_us.len() == models && inputs.len() == models =>
                 {
                     let duration = |us: f64| Duration::try_from_secs_f64(us / 1e6).unwrap_or_default();
                     let startup = |[load, first_run]: [f64; 2]| Startup {
                         load: duration(load),
                         first_run: duration(first_run),
                     };
-                    let startups = startups_us.into_iter().map(startup).collect();
-                    self.opened.get_or_insert((*environment, startups, inputs));
+                    self.environment.get_or_insert(*environment);
+                    self.inputs = inputs;
+                    self.sessions[session].startups = startups_us.into_iter().map(startup).collect();
                 }
+                Reply::Warm(warm_up) => self.sessions[session].warm_up = warm_up,
                 Reply::Progress { done, total } => progress(done, total),
-                Reply::Round { round, visits } if self.fits(round, &visits) => {
-                    self.rounds.push(visits);
+                Reply::Round { number, round } if self.fits(number, end, &round) => {
+                    self.rounds.push(Round { session, ..round });
                     link.kept = self.rounds.len();
-                    progress(
-                        self.rounds.len() * self.task.models.len(),
-                        self.rounds_in_all() * self.task.models.len(),
-                    );
+                    progress(self.rounds.len() * models, end * models);
                 }
-                Reply::Nodes { model, nodes } if self.task.nodes_of.get(self.nodes.len()) == Some(&model) => {
+                Reply::Nodes { model, nodes } if nodes_of.get(self.nodes.len()) == Some(&model) => {
                     self.nodes.push(nodes);
                 }
-                Reply::Done { load_after } if self.is_whole() => {
-                    return Ok(load_after);
+                Reply::Done { load_after, peak_memory_bytes }
+                    if self.rounds.len() == end && self.nodes.len() == self.task.nodes_of.len() =>
+                {
+                    if let Some(environment) = &mut self.environment {
+                        environment.load_after = load_after;
+                    }
+                    self.peak_memory_bytes = self.peak_memory_bytes.max(peak_memory_bytes);
+                    return Ok(());
                 }
                 Reply::Alive => {}
                 other => return Err(link.unexpected(&other)),
@@ -228,29 +325,40 @@ impl Job<'_> {
     }
 
     /// Whether a round is the next one, and whole.
-    fn fits(&self, round: usize, visits: &[Visit]) -> bool {
+    fn fits(&self, number: usize, end: usize, round: &Round) -> bool {
         let runs = self.platform.measure.runs_per_visit;
+        let is_time = |us: &f64| us.is_finite() && *us > 0.0;
         let whole = |visit: &Visit| {
-            visit.wall_us.len() == runs && visit.wall_us.iter().all(|us| us.is_finite() && *us > 0.0)
+            let timed = visit.wall_us.len();
+            timed >= runs
+                && timed.is_multiple_of(runs)
+                && visit.wall_us.iter().all(is_time)
+                && is_time(&visit.reference_us)
         };
-        round == self.rounds.len() && visits.len() == self.task.models.len() && visits.iter().all(whole)
+        number == self.rounds.len()
+            && number < end
+            && round.visits.len() == self.task.models.len()
+            && round.visits.iter().all(whole)
     }
 
-    /// Whether everything that was asked for has come.
-    fn is_whole(&self) -> bool {
-        self.opened.is_some()
-            && self.rounds.len() == self.rounds_in_all()
-            && self.nodes.len() == self.task.nodes_of.len()
-    }
-
-    fn rounds_in_all(&self) -> usize {
-        rounds(&self.platform.measure)
-    }
-
-    fn finish(self, load_after: Option<f64>) -> Measured {
-        let (mut environment, startups, inputs) = self.opened.expect("`attempt` ends only after it was told");
-        environment.load_after = load_after;
-        Measured { environment, startups, inputs, measurements: summarise(&self.rounds), nodes: self.nodes }
+    fn finish(self) -> Measured {
+        let startup = |model: usize, part: fn(&Startup) -> Duration| {
+            let all = self.sessions.iter().filter_map(|session| session.startups.get(model));
+            Duration::from_secs_f64(median(all.map(|startup| part(startup).as_secs_f64())))
+        };
+        let startups = (0..self.task.models.len()).map(|model| Startup {
+            load: startup(model, |startup| startup.load),
+            first_run: startup(model, |startup| startup.first_run),
+        });
+        let warm_ups: Vec<WarmUp> = self.sessions.iter().map(|session| session.warm_up).collect();
+        Measured {
+            startups: startups.collect(),
+            course: Course::new(&self.rounds, &warm_ups, self.peak_memory_bytes),
+            measurements: summarise(&self.rounds),
+            environment: self.environment.expect("a session ends only after it was told"),
+            inputs: self.inputs,
+            nodes: self.nodes,
+        }
     }
 }
 
@@ -270,11 +378,10 @@ struct Link {
 
 impl Link {
     /// Starts the command and waits for the agent to say who it is.
-    fn open(platform: &Platform, kept: usize) -> Result<Self, RemoteError> {
-        let (words, timeout) = platform.transport.command().expect("a remote platform");
-        let command = words.join(" ");
-        let mut child = Command::new(&words[0])
-            .args(&words[1..])
+    fn open(way: &Way, kept: usize) -> Result<Self, RemoteError> {
+        let (command, timeout) = (way.name.clone(), way.timeout);
+        let mut child = Command::new(&way.command[0])
+            .args(&way.command[1..])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -297,7 +404,8 @@ impl Link {
         let (input, requests) = mpsc::channel();
         let stdin = child.stdin.take().expect("a pipe");
         thread::spawn(move || write_lines(stdin, &requests));
-        let host = Host { arch: String::new(), os: String::new(), models: Vec::new(), threads: 0 };
+        let host =
+            Host { arch: String::new(), os: String::new(), models: Vec::new(), threads: 0, memory_mb: 0 };
         let mut link =
             Self { command, host, timeout, child, input: Some(input), lines, stderr: Some(stderr), kept };
         match link.receive()? {

@@ -12,7 +12,7 @@ use elastic_space::Platform;
 use crate::environment::Environment;
 use crate::identity::Host;
 use crate::inputs::{GivenInput, Shapes};
-use crate::measure::Visit;
+use crate::measure::{Round, WarmUp};
 
 /// The name and version of the protocol; client and agent must have the same.
 pub const PROTOCOL: &str = "elastic.agent/v1";
@@ -25,6 +25,9 @@ pub const CHUNK: usize = 1 << 20;
 
 /// The most models of one [`Request::Measure`].
 pub const MAX_MODELS: usize = 4096;
+
+/// The most rounds of one [`Request::Measure`].
+pub const MAX_ROUNDS: usize = 1 << 20;
 
 /// What a client asks of an agent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -51,8 +54,8 @@ pub enum Request {
         /// The part in base64.
         data: String,
     },
-    /// Measure models that are there. Answer: [`Reply::Opened`], a [`Reply::Round`] for each round that is left,
-    /// a [`Reply::Nodes`] for each model of `nodes-of`, and [`Reply::Done`].
+    /// Measure models that are there, in one session. Answer: [`Reply::Opened`], [`Reply::Warm`], a [`Reply::Round`] for each
+    /// round that is left, a [`Reply::Nodes`] for each model of `nodes-of`, and [`Reply::Done`].
     Measure(Box<MeasureRequest>),
 }
 
@@ -70,8 +73,12 @@ pub struct MeasureRequest {
     pub seed: u64,
     /// The models, by their place in `models`, whose nodes are timed one by one after the rounds.
     pub nodes_of: Vec<usize>,
-    /// The round to begin with, from 0.
+    /// The session, from 0.
+    pub session: usize,
+    /// The round to begin with, from 0, counted over all sessions.
     pub first_round: usize,
+    /// The round to end before.
+    pub end_round: usize,
     /// Seconds that the models may take to load, or one visit to run; then the agent answers
     /// [`FailureKind::Timeout`] and ends.
     pub timeout_s: u64,
@@ -116,19 +123,21 @@ pub enum Reply {
         /// The inputs of each model's runs.
         inputs: Vec<Vec<GivenInput>>,
     },
+    /// All models have been run until they were steady.
+    Warm(WarmUp),
     /// How far the measurement is.
     Progress {
-        /// Visits that are done, counted from round 0.
+        /// Visits that are done, counted from round 0 of the first session.
         done: usize,
-        /// Visits in all.
+        /// Visits in all, up to the end of this session.
         total: usize,
     },
     /// A round is done.
     Round {
         /// Its number, from 0.
-        round: usize,
-        /// One visit of each model, in the order of the request.
-        visits: Vec<Visit>,
+        number: usize,
+        /// What was measured.
+        round: Round,
     },
     /// The nodes of a model were timed.
     Nodes {
@@ -141,6 +150,8 @@ pub enum Reply {
     Done {
         /// The device's load, averaged over a minute, after the last run.
         load_after: Option<f64>,
+        /// The most memory that the agent has held, in bytes.
+        peak_memory_bytes: Option<u64>,
     },
     /// The agent is there and still busy; sent where nothing else is.
     Alive,
@@ -165,6 +176,8 @@ pub enum FailureKind {
     Model,
     /// A run failed.
     Run,
+    /// The platform's conditions do not hold: clocks, temperature or memory.
+    Condition,
     /// A node ran on another execution provider than the platform names.
     Provider,
     /// Nothing happened for longer than the request allows; the agent ends.

@@ -1,5 +1,6 @@
 //! The agent: answers requests on one pipe, with one measurement at a time.
 
+use std::fs::{File, TryLockError};
 use std::io::{self, BufRead, Read, Write};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
@@ -10,12 +11,16 @@ use base64::engine::general_purpose::STANDARD;
 use elastic_space::{Platform, Seed};
 use thiserror::Error;
 
-use super::protocol::{FailureKind, MAX_LINE, MAX_MODELS, MeasureRequest, PROTOCOL, Reply, Request};
+use super::protocol::{
+    FailureKind, MAX_LINE, MAX_MODELS, MAX_ROUNDS, MeasureRequest, PROTOCOL, Reply, Request,
+};
 use super::store::{Store, StoreError};
+use crate::conditions::{FixedClocks, check_memory, cool_down};
 use crate::identity::Host;
 use crate::local::OpenDeviceError;
-use crate::measure::{measure_round, microseconds, rounds};
-use crate::profile::{NotMeasured, Task, check_here, nodes_here, open_here};
+use crate::measure::{Session, microseconds};
+use crate::profile::{NotMeasured, Task, check_fallback, check_here, nodes_here, open_here};
+use crate::vitals::{Sensors, peak_memory};
 
 /// How often a busy agent says that it is there.
 const ALIVE_EVERY: Duration = Duration::from_secs(5);
@@ -182,11 +187,20 @@ impl<W: Write> Agent<W> {
                 "time the nodes of model {index}: there are {count}, counted from 0"
             )));
         }
+        if !(request.first_round..=request.first_round.saturating_add(MAX_ROUNDS))
+            .contains(&request.end_round)
+        {
+            return Err(refuse(format!(
+                "measure rounds {} to {}: 0 to {MAX_ROUNDS} are possible at a time",
+                request.first_round, request.end_round
+            )));
+        }
         if request.timeout_s == 0 {
             return Err(refuse("timeout-s is 0: it must be at least 1".to_owned()));
         }
         let models = request.models.iter().map(|sha256| self.store.read(sha256));
         let models = models.collect::<Result<Vec<_>, _>>().map_err(storage)?;
+        let lease = self.store.lease().map_err(storage)?;
         let now = Instant::now();
         self.busy = Some(Busy { timeout: Duration::from_secs(request.timeout_s), heard: now, told: now });
         let sender = self.sender.clone();
@@ -195,7 +209,7 @@ impl<W: Write> Agent<W> {
             let say = |reply| {
                 let _ = sender.send(Heard::Measuring(reply));
             };
-            if let Err(failure) = measure(&request, &models, &say) {
+            if let Err(failure) = leased(&lease, &say).and_then(|()| measure(&request, &models, &say)) {
                 say(failed(&failure).into());
             }
         });
@@ -207,7 +221,7 @@ impl<W: Write> Agent<W> {
         let Some(busy) = &mut self.busy else { return Ok(()) };
         busy.heard = Instant::now();
         match reply {
-            Reply::Progress { .. } if busy.told.elapsed() < PROGRESS_EVERY => return Ok(()),
+            Reply::Progress { .. } | Reply::Alive if busy.told.elapsed() < PROGRESS_EVERY => return Ok(()),
             Reply::Done { .. } | Reply::Failed { .. } => self.busy = None,
             _ => busy.told = busy.heard,
         }
@@ -229,28 +243,60 @@ fn check(platform: &Platform) -> Result<Reply, Failure> {
     Ok(Reply::Ready { runtime_version })
 }
 
+/// Waits until no other agent measures on this device.
+fn leased(lease: &File, say: &dyn Fn(Reply)) -> Result<(), NotMeasured> {
+    const LOOK_AGAIN: Duration = Duration::from_millis(100);
+    loop {
+        match lease.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::WouldBlock) => say(Reply::Alive),
+            Err(TryLockError::Error(error)) => return Err(NotMeasured::Lease(error)),
+        }
+        thread::sleep(LOOK_AGAIN);
+    }
+}
+
 /// The measurement, on a thread of its own.
 fn measure(request: &MeasureRequest, models: &[Vec<u8>], say: &dyn Fn(Reply)) -> Result<(), NotMeasured> {
-    let MeasureRequest { platform, shapes, first_round, nodes_of, .. } = request;
+    let MeasureRequest { platform, shapes, first_round, end_round, nodes_of, .. } = request;
     let seed = Seed(request.seed);
     let models: Vec<&[u8]> = models.iter().map(Vec::as_slice).collect();
-    let task = Task { models: &models, shapes, seed, nodes_of };
+    let task = Task { models: &models, shapes, seed, nodes_of, program: None };
+    if let Some(thermal) = &platform.thermal {
+        let sensors = Sensors::here(true);
+        let mut wait = || {
+            say(Reply::Alive);
+            thread::sleep(Duration::from_secs(1));
+        };
+        cool_down(thermal, &mut || sensors.read().millicelsius, &mut wait)?;
+    }
+    let _fixed = FixedClocks::set(platform.clocks.as_ref())?;
     let (mut environment, mut device) = open_here(platform, &task)?;
     let startup =
         |startup: &crate::local::Startup| [microseconds(startup.load), microseconds(startup.first_run)];
     let startups_us = device.startups().iter().map(startup).collect();
     let inputs = device.inputs().to_vec();
     say(Reply::Opened { environment: Box::new(environment.clone()), startups_us, inputs: inputs.clone() });
-    for round in *first_round..rounds(&platform.measure) {
-        let mut progress = |done, total| say(Reply::Progress { done, total });
-        let visits = measure_round(&mut device, models.len(), &platform.measure, seed, round, &mut progress)?;
-        say(Reply::Round { round, visits });
+    if request.session == 0 {
+        check_fallback(platform, &task, &inputs)?;
     }
+    let mut session = Session::new(&mut device, models.len(), &platform.measure, seed)
+        .with_thermal(platform.thermal.as_ref());
+    if first_round < end_round {
+        say(Reply::Warm(session.warm_up(&mut || say(Reply::Alive))?));
+    }
+    for number in *first_round..*end_round {
+        let total = end_round * models.len();
+        let mut progress = |done| say(Reply::Progress { done: number * models.len() + done, total });
+        say(Reply::Round { number, round: session.round(request.session, number, &mut progress)? });
+    }
+    let held = peak_memory();
+    check_memory(platform.memory.as_ref(), held)?;
     for &model in nodes_of {
         say(Reply::Nodes { model, nodes: nodes_here(platform, &task, model, &inputs[model])? });
     }
     environment.finish();
-    say(Reply::Done { load_after: environment.load_after });
+    say(Reply::Done { load_after: environment.load_after, peak_memory_bytes: held });
     Ok(())
 }
 
@@ -268,7 +314,9 @@ fn failed(error: &NotMeasured) -> Failure {
         }
         NotMeasured::Open(_) => FailureKind::Model,
         NotMeasured::Measure(_) | NotMeasured::Nodes(_) => FailureKind::Run,
-        NotMeasured::OtherProvider { .. } => FailureKind::Provider,
+        NotMeasured::Lease(_) => FailureKind::Storage,
+        NotMeasured::OtherProvider { .. } | NotMeasured::Fallback { .. } => FailureKind::Provider,
+        NotMeasured::Condition(_) => FailureKind::Condition,
         // A platform that this agent is given names how the client reaches the agent; it goes no further.
         NotMeasured::Remote(_) => FailureKind::Request,
     };

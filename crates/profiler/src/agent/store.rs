@@ -1,5 +1,6 @@
 //! The models that an agent holds: files in one folder, named by the hash of their content.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -12,6 +13,7 @@ pub struct Store {
     folder: PathBuf,
     limit: u64,
     partial: Option<Partial>,
+    lease: Option<PathBuf>,
 }
 
 /// A model of which not all parts have arrived.
@@ -99,7 +101,24 @@ impl Store {
         std::fs::create_dir_all(folder).map_err(fail)?;
         file::remove_unfinished(folder)?;
         file::prepare_folder_of(&folder.join("model"))?;
-        Ok(Self { folder: folder.to_owned(), limit, partial: None })
+        Ok(Self { folder: folder.to_owned(), limit, partial: None, lease: None })
+    }
+
+    /// Names another file than `lease` in the folder for [`Self::lease`].
+    #[must_use]
+    pub fn with_lease(self, path: PathBuf) -> Self {
+        Self { lease: Some(path), ..self }
+    }
+
+    /// The file that an agent locks while it measures, so that two never measure at once.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Folder`] if it cannot be made.
+    pub fn lease(&self) -> Result<File, StoreError> {
+        let path = self.lease.clone().unwrap_or_else(|| self.folder.join("lease"));
+        let opened = File::options().create(true).truncate(false).write(true).open(&path);
+        opened.map_err(|source| StoreError::Folder { path, source })
     }
 
     /// Whether a model is there.

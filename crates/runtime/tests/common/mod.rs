@@ -4,7 +4,7 @@
 
 use elastic_runtime::library::{self, Library};
 use elastic_space::Array;
-use elastic_space::platform::{OnnxRuntime, Optimization, Provider, Runtime, Tract};
+use elastic_space::platform::{OnnxRuntime, Runtime, Tract};
 use prost::Message;
 use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::tensor_shape_proto::{Dimension, dimension::Value as Size};
@@ -20,7 +20,7 @@ pub(crate) fn real_library() -> Library {
 
 /// The settings that the tests change one by one.
 pub(crate) fn settings() -> OnnxRuntime {
-    OnnxRuntime { provider: Provider::Cpu, threads: 1, optimization: Optimization::All, spinning: false }
+    OnnxRuntime::cpu(1)
 }
 
 /// Both runtimes, with their names.

@@ -1,6 +1,7 @@
 //! One subnet in several forms and precisions on its platform: which of them it takes, and how long each runs.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use anyhow::Context;
 use elastic_exporter::Form;
@@ -58,6 +59,8 @@ pub(super) struct Bench<'a> {
     pub(super) reference: Vec<u8>,
     /// What a run takes.
     pub(super) task: Task<'a>,
+    /// The program that measures in processes of its own.
+    pub(super) program: PathBuf,
     pub(super) reporter: &'a Reporter,
     /// What the platform does not take, with its reason.
     pub(super) refused: BTreeMap<(Form, Precision), String>,
@@ -106,7 +109,7 @@ impl Bench<'_> {
     fn measure(&self, models: &[&[u8]]) -> Result<Vec<Measurement>, NotMeasured> {
         let models = [&[&self.reference[..]], models].concat();
         let mut task = self.reporter.task("measure", 0);
-        let wanted = Task { models: &models, ..self.task };
+        let wanted = Task { models: &models, program: Some(&self.program), ..self.task };
         let measured = measure_on(&self.profile.platform, &wanted, &mut |done, total| {
             task.at(done as u64, total as u64, &self.profile.name);
         })?;
@@ -115,14 +118,16 @@ impl Bench<'_> {
 
     /// Loads each file alone, and keeps in mind which forms are refused.
     fn try_each(&mut self, files: &[File]) -> anyhow::Result<()> {
-        let once = Measure { subnets: 1, runs_per_visit: 1, min_samples: 1 };
-        let platform = Platform { measure: once, ..self.profile.platform.clone() };
+        let platform = self.profile.platform.clone();
+        let once =
+            Measure { sessions: 1, runs_per_visit: 1, min_samples: 1, max_samples: 1, ..platform.measure };
+        let platform = Platform { measure: once, ..platform };
         let mut last = None;
         for file in files {
             if self.refused.contains_key(&file.kind()) {
                 continue;
             }
-            let wanted = Task { models: &[&file.bytes], ..self.task };
+            let wanted = Task { models: &[&file.bytes], program: Some(&self.program), ..self.task };
             match measure_on(&platform, &wanted, &mut |_, _| ()) {
                 Ok(_) => {}
                 Err(error) if error.is_model_refused() => {

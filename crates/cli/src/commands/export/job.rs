@@ -21,6 +21,7 @@ use crate::fewer_bits::{self, ACCURACY_KEY, AccuracyDropped, FewerBits};
 use crate::judge::{Judge, Validation};
 use crate::model_file::{self, Writing};
 use crate::platforms::onnx_runtime_cpu;
+use crate::process;
 use crate::progress::Reporter;
 use crate::proof::{self, DYNAMIC_BATCH, Proof};
 use crate::runs::Run;
@@ -208,8 +209,10 @@ impl Job<'_> {
     fn bench<'a>(&'a self, profile: &'a ProfileFile) -> anyhow::Result<Bench<'a>> {
         let reference = self.build(&profile.reference, Writing::portable(Some(profile.platform.batch)))?;
         let model = &self.run.model;
-        let task = Task { models: &[], shapes: &NO_SHAPES, seed: model.seed(), nodes_of: &[] };
-        Ok(Bench { profile, reference, task, reporter: self.reporter, refused: BTreeMap::new() })
+        let task = Task { models: &[], shapes: &NO_SHAPES, seed: model.seed(), nodes_of: &[], program: None };
+        let program = process::this_program()?;
+        let (reporter, refused) = (self.reporter, BTreeMap::new());
+        Ok(Bench { profile, reference, task, program, reporter, refused })
     }
 
     /// The fastest of the files that lose no more accuracy than is allowed.

@@ -1,22 +1,27 @@
 //! `elastic profile`
 
 mod compare;
+mod farm;
 mod models;
-mod operators;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use elastic_exporter::{Batch, Form, GraphOptions, build};
-use elastic_profiler::{Candidate, ProfileFile, ProfileRequest, SubnetNodes, check_device, profile};
+use elastic_profiler::{
+    Base, Candidate, Measurement, ProfileFile, ProfileRequest, SubnetNodes, check_device, profile,
+};
 use elastic_space::budget::Quantity;
 use elastic_space::random::Purpose;
-use elastic_space::{Seed, Subnet, file};
+use elastic_space::{Platform, Seed, Subnet, file};
 
 use crate::exit::Exit;
+use crate::operators;
 use crate::platforms::{self, NamedPlatform, PROFILES};
+use crate::process;
 use crate::progress::Reporter;
+use crate::report;
 use crate::runs::Run;
 use crate::table::{self, Format, Output};
 
@@ -55,6 +60,13 @@ pub(crate) struct Profile {
     /// each model.
     #[arg(long)]
     operators: bool,
+    /// Profile of a similar platform, of the same run: a file, or the platform's name. Where scaling its latency model predicts better
+    /// than the measurements alone, that is done; 10 to 20 --subnets are enough then.
+    #[arg(long, value_name = "PROFILE", conflicts_with = "models")]
+    transfer_from: Option<String>,
+    /// Also write an HTML page beside the profile: predicted against measured, residuals, operators, drift.
+    #[arg(long, conflicts_with = "models")]
+    report: bool,
     /// File to write [default: profiles/PLATFORM.json; with --model, none].
     #[arg(long)]
     out: Option<PathBuf>,
@@ -63,12 +75,21 @@ pub(crate) struct Profile {
 #[derive(Debug, Subcommand)]
 enum Action {
     Compare(compare::Compare),
+    Plan(farm::Plan),
+    Run(farm::Run),
+    Merge(farm::Merge),
 }
 
 impl Profile {
     pub(crate) fn run(mut self, reporter: &Reporter, output: Output) -> anyhow::Result<Exit> {
-        if let Some(Action::Compare(command)) = self.action.take() {
-            return command.run(reporter, output);
+        match self.action.take() {
+            Some(Action::Compare(command)) => return command.run(reporter, output),
+            Some(Action::Plan(command)) => return command.run(reporter, output.format()?).map(|()| Exit::Ok),
+            Some(Action::Run(command)) => return command.run(reporter, output.format()?).map(|()| Exit::Ok),
+            Some(Action::Merge(command)) => {
+                return command.run(reporter, output.format()?).map(|()| Exit::Ok);
+            }
+            None => {}
         }
         let named = platforms::read(&self.platform.take().context("clap asks for --platform")?)?;
         // Before anything is built: the wrong device is told at once.
@@ -88,17 +109,14 @@ impl Profile {
         format: Format,
     ) -> anyhow::Result<()> {
         let NamedPlatform { name, platform } = named;
-        let mut run = Run::open(self.run.as_deref())?;
-        if run.model.space.needs_calibration() {
-            run = run.with_images(reporter)?.0;
-        }
+        let run = open(self.run.as_deref(), reporter)?;
         let seed = self.seed.map_or(run.model.seed(), Seed);
-        let count = self.subnets.unwrap_or(platform.measure.subnets);
-        if count < 2 {
-            bail!("--subnets is {count}: a latency model needs at least 2");
-        }
+        let count = count(self.subnets, platform)?;
         let path = self.out.unwrap_or_else(|| Path::new(PROFILES).join(format!("{name}.json")));
         file::prepare_folder_of(&path)?;
+        let similar = self.transfer_from.as_deref().map(platforms::read_profile).transpose()?;
+        let base =
+            similar.as_ref().map(|similar| Base { name: &similar.name, model: &similar.latency_model });
         let candidates = candidates(&run, count, seed, platform.batch)?;
         reporter.say(&format!(
             "profiling {} subnets of {} on {name} ({})",
@@ -113,11 +131,18 @@ impl Profile {
             space: &run.model.space,
             candidates: &candidates,
             seed,
+            program: Some(&process::this_program()?),
+            base,
         };
         let mut task = reporter.task("profile", 0);
         let profile = profile(&request, &mut |done, total| task.at(done as u64, total as u64, ""))?;
         drop(task);
         profile.write(&path)?;
+        if self.report {
+            let page = path.with_extension("html");
+            file::write(&page, report::profile::html(&profile).as_bytes())?;
+            reporter.say(&format!("written: {}", page.display()));
+        }
         warn(&profile, reporter);
         match format {
             Format::Json => table::print_json(&profile.latency_model),
@@ -132,11 +157,26 @@ impl Profile {
     }
 }
 
-/// The largest, which is the reference, the smallest, and random ones.
+/// A finished run, with what its subnets need before they can be extracted.
+fn open(folder: Option<&Path>, reporter: &Reporter) -> anyhow::Result<Run> {
+    let run = Run::open(folder)?;
+    if run.model.space.needs_calibration() { Ok(run.with_images(reporter)?.0) } else { Ok(run) }
+}
+
+/// How many subnets are measured.
+fn count(asked: Option<usize>, platform: &Platform) -> anyhow::Result<usize> {
+    let count = asked.unwrap_or(platform.measure.subnets);
+    if count < 2 {
+        bail!("--subnets is {count}: a latency model needs at least 2");
+    }
+    Ok(count)
+}
+
+/// The largest, which is the reference, the smallest, and random ones in which every choice is as frequent as its neighbours.
 fn candidates(run: &Run, count: usize, seed: Seed, batch: usize) -> anyhow::Result<Vec<Candidate>> {
     let space = &run.model.space;
     let mut subnets: Vec<Subnet> = vec![space.largest(), space.smallest()];
-    for subnet in space.draw_distinct(count + 2, &mut seed.generator(Purpose::Candidates, 1)) {
+    for subnet in space.draw_balanced(count, &mut seed.generator(Purpose::Candidates, 1)) {
         if !subnets.contains(&subnet) {
             subnets.push(subnet);
         }
@@ -160,11 +200,16 @@ fn candidates(run: &Run, count: usize, seed: Seed, batch: usize) -> anyhow::Resu
 }
 
 fn warn(profile: &ProfileFile, reporter: &Reporter) {
-    let contended = profile.measurements.iter().filter(|m| m.latency.contended).count();
+    let count = |is: fn(&Measurement) -> bool| profile.measurements.iter().filter(|m| is(&m.latency)).count();
+    let (contended, unsteady) = (count(|latency| latency.contended), count(|latency| latency.unsteady));
+    let all = profile.measurements.len();
     if contended > 0 {
         reporter.warn(&format!(
-            "{contended} of {} subnets were measured while other work used the processor: stop it and profile again",
-            profile.measurements.len()
+            "{contended} of {all} subnets were measured while other work used the processor: stop it and profile again"
+        ));
+    } else if unsteady > 0 {
+        reporter.warn(&format!(
+            "the device was unsteady while {unsteady} of {all} subnets were measured: let it rest, fix its clocks, and profile again"
         ));
     }
 }
@@ -201,9 +246,16 @@ fn print(profile: &ProfileFile, path: &Path) {
         environment.provider,
         environment.threads
     );
+    let model = &profile.latency_model;
+    if let Some(name) = &model.transferred_from {
+        println!("latency model: scaled from that of {name}");
+    } else if model.residual.is_some() {
+        println!("latency model: additive, with a boosted residual");
+    }
     println!(
         "latency model: mean error {:.1} %, 90 % of errors below {:.1} %, rank correlation {:.3} ({}-fold cross-validation); drift {:.1} %",
         cv.mape_percent, cv.p90_abs_percent, cv.spearman, cv.folds, profile.drift_percent
     );
+    println!("{}", models::course(&profile.course));
     println!("written: {}", path.display());
 }

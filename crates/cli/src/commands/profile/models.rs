@@ -3,12 +3,14 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
-use elastic_profiler::{MeasuredModel, ModelFile, ModelsFile, Shapes};
+use elastic_profiler::{Course, MeasuredModel, ModelFile, ModelsFile, ModelsRequest, Shapes};
 use elastic_space::budget::Quantity;
 use elastic_space::{Seed, file};
 
-use super::{Profile, operators};
+use super::Profile;
+use crate::operators;
 use crate::platforms::NamedPlatform;
+use crate::process;
 use crate::progress::Reporter;
 use crate::table::{self, Benchmark, Output};
 
@@ -42,16 +44,20 @@ pub(super) fn measure(
     reporter.say(&format!("measuring {} on {name} ({})", names.join(", "), platform.runtime.label()));
     let mut task = reporter.task("profile", 0);
     let mut progress = |done, total| task.at(done as u64, total as u64, "");
-    let measured = ModelsFile::measure(name, platform, files, shapes, seed, &mut progress);
+    let program = process::this_program()?;
+    let request = ModelsRequest { name, platform, files, shapes, seed, program: Some(&program) };
+    let measured = ModelsFile::measure(&request, &mut progress);
     let measured = measured.with_context(|| {
         let numbered = names.iter().enumerate().map(|(index, name)| format!("{name} (candidate {index})"));
         format!("measure {}", numbered.collect::<Vec<_>>().join(", "))
     })?;
-    for model in measured.models.iter().filter(|model| model.latency.contended) {
-        reporter.warn(&format!(
-            "{} was measured while other work used the processor: stop it and measure again",
-            model.file
-        ));
+    for model in measured.models.iter().filter(|model| model.latency.unsteady) {
+        let reason = if model.latency.contended {
+            "was measured while other work used the processor: stop it"
+        } else {
+            "was measured while the device was unsteady: let it rest, fix its clocks,"
+        };
+        reporter.warn(&format!("{} {reason} and measure again", model.file));
     }
     Ok(measured)
 }
@@ -92,6 +98,21 @@ impl Profile {
     }
 }
 
+/// How a measurement went, in one line.
+pub(super) fn course(course: &Course) -> String {
+    let Course { sessions, rounds, voided_blocks, unsettled, peak_memory_bytes, .. } = course;
+    let mut line = format!(
+        "{sessions} sessions, {rounds} rounds, {voided_blocks} blocks measured again because of drift"
+    );
+    if *unsettled > 0 {
+        line += &format!(", {unsettled} warm-ups without an end");
+    }
+    if let Some(bytes) = peak_memory_bytes {
+        line += &format!("; peak memory of a session {}", Quantity::FileSize.format(*bytes as f64));
+    }
+    line
+}
+
 fn benchmark(measured: &ModelsFile, model: &MeasuredModel) -> Benchmark {
     let latency = &model.latency;
     let range = latency.raw_p50_interval_us.map(|[low, high]| format!("{low:.1} - {high:.1}"));
@@ -123,6 +144,7 @@ fn print(measured: &ModelsFile) {
         vec![
             interval(latency.raw_p50_us, latency.raw_p50_interval_us, 1),
             latency.p90_us.map_or_else(String::new, |p90| interval(p90, latency.p90_interval_us, 1)),
+            latency.p99_us.map_or_else(String::new, |p99| format!("{p99:.1}")),
             interval(latency.ratio_to_reference, latency.ratio_interval, 3),
             format!("{:.1}", model.load_us / 1e3),
             format!("{:.2}", model.first_run_us / 1e3),
@@ -132,7 +154,7 @@ fn print(measured: &ModelsFile) {
     };
     let rows: Vec<Vec<String>> = measured.models.iter().map(row).collect();
     table::print(
-        &["p50 us", "p90 us", "ratio to the first", "load ms", "first run ms", "size", "model"],
+        &["p50 us", "p90 us", "p99 us", "ratio to the first", "load ms", "first run ms", "size", "model"],
         &rows,
     );
     let environment = &measured.environment;
@@ -144,6 +166,7 @@ fn print(measured: &ModelsFile) {
         environment.threads,
         measured.drift_percent
     );
+    println!("{}", course(&measured.course));
     let given = |input: &elastic_profiler::GivenInput| {
         format!("{} {} {}", input.name, input.element, elastic_profiler::inputs::sizes(&input.shape))
     };
