@@ -17,7 +17,6 @@ pub mod measure;
 pub mod model;
 pub mod models;
 pub mod profile;
-mod regression;
 mod statistics;
 pub mod summary;
 pub mod vitals;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use elastic_regression::{Linear, Row, Standardised, choose_penalty, split};
 use elastic_space::Seed;
 use elastic_space::random::Purpose;
 use rand::seq::SliceRandom;
@@ -9,7 +10,6 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::boosted::Boosted;
-use crate::regression::{Linear, Row, Standardised, choose_penalty, split};
 use crate::statistics::{mean, quantile, sorted, spearman};
 
 /// The least number of measured subnets for a model.

@@ -350,6 +350,27 @@ impl SearchSpace {
         features
     }
 
+    /// The subnet as sizes: the value of each slot over its largest choice (zero for a layer that is left out; for
+    /// depth one per kept layer), then the logarithm of its MACs.
+    ///
+    /// Unlike [`Self::features`], they tell of choices that were never seen by those between which they lie.
+    ///
+    /// # Panics
+    ///
+    /// If the subnet is of another family.
+    pub fn sizes(&self, subnet: &Subnet) -> Vec<f64> {
+        let values = self.values(subnet).expect("a subnet of this family");
+        let mut sizes = Vec::new();
+        for (slot, value) in self.slots().iter().zip(values) {
+            match slot.dimension {
+                Dimension::Depth => sizes.extend(slot.indicate(value)),
+                _ => sizes.push(value.unwrap_or(0) as f64 / slot.choices[slot.largest()] as f64),
+            }
+        }
+        sizes.push((self.cost(subnet).macs as f64).ln());
+        sizes
+    }
+
     /// The value of each slot, `None` where the slot belongs to a layer that is left out; none at all for a
     /// subnet of another family.
     fn values(&self, subnet: &Subnet) -> Option<Vec<Option<usize>>> {

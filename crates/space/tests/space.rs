@@ -109,6 +109,16 @@ proptest! {
     }
 
     #[test]
+    fn sizes_are_shares_of_the_largest_and_the_logarithm_of_the_macs(space in spaces(5), seed: u64) {
+        let subnet = space.draw(&mut Seed(seed).generator(Purpose::Candidates, 0));
+        let (sizes, largest) = (space.sizes(&subnet), space.sizes(&space.largest()));
+        let (macs, shares) = sizes.split_last().expect("the MACs");
+        prop_assert_eq!(*macs, (space.cost(&subnet).macs as f64).ln());
+        prop_assert!(shares.iter().all(|share| (0.0..=1.0).contains(share)), "{:?}", shares);
+        prop_assert!(largest[..shares.len()].iter().all(|share| *share == 1.0), "{:?}", largest);
+    }
+
+    #[test]
     fn features_are_one_indicator_a_choice_and_the_macs(space in spaces(5), seed: u64) {
         let slots = space.slots();
         let genome = draw(&slots, &mut Seed(seed).generator(Purpose::Candidates, 0));

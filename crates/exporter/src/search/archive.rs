@@ -164,6 +164,25 @@ impl<'a, E: Evaluator> Archive<'a, E> {
         }
     }
 
+    /// The evaluated subnets with their accuracies.
+    pub(super) fn measured(&self) -> impl Iterator<Item = (&Subnet, f64)> {
+        self.candidates.iter().map(|candidate| (&candidate.point.subnet, candidate.point.accuracy))
+    }
+
+    /// The genomes of the evaluated subnets.
+    pub(super) fn genomes(&self) -> Vec<Genome> {
+        self.candidates.iter().map(|candidate| candidate.genome.clone()).collect()
+    }
+
+    pub(super) fn budgets(&self) -> &'a [Budget] {
+        self.budgets
+    }
+
+    /// The genomes of the evaluated subnets and their objectives.
+    pub(super) fn members(&self) -> impl Iterator<Item = (&Genome, Objectives)> {
+        self.candidates.iter().map(|candidate| &candidate.genome).zip(self.objectives())
+    }
+
     /// The result of the search.
     pub(super) fn outcome(&self) -> Outcome {
         let ranked = self.ranked();
@@ -189,7 +208,7 @@ impl<'a, E: Evaluator> Archive<'a, E> {
         Ok(())
     }
 
-    fn objectives(&self) -> Vec<Objectives> {
+    pub(super) fn objectives(&self) -> Vec<Objectives> {
         self.candidates.iter().map(|c| Objectives { accuracy: c.point.accuracy, usage: c.usage }).collect()
     }
 

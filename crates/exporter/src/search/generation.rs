@@ -1,5 +1,7 @@
 //! The members of a generation: the first one, later ones, and the search for any feasible subnet.
 
+use std::collections::BTreeSet;
+
 use elastic_space::genome;
 use elastic_space::random::Purpose;
 use elastic_space::{Genome, SearchSpace, Slot, Subnet};
@@ -79,6 +81,48 @@ pub(super) fn seed<E: Evaluator>(
     Ok(range)
 }
 
+/// Up to `settings.population` new feasible genomes, drawn.
+pub(super) fn draw<E: Evaluator>(
+    archive: &mut Archive<'_, E>,
+    space: &SearchSpace,
+    settings: &Settings,
+    generation: u64,
+) -> Result<Vec<Genome>, SearchError<E::Error>> {
+    let mut rng = settings.seed.generator(Purpose::Search, generation);
+    let mut children = New::default();
+    for _ in 0..TRIES_PER_CHILD * settings.population {
+        if children.genomes.len() == settings.population {
+            break;
+        }
+        let child = genome::draw(&archive.slots, &mut rng);
+        if let Some(child) = shrink(archive, child, f64::INFINITY, &mut rng)? {
+            children.add(archive, space, child);
+        }
+    }
+    Ok(children.genomes)
+}
+
+/// Genomes of subnets that are not in the archive, each once.
+#[derive(Default)]
+pub(super) struct New {
+    pub(super) genomes: Vec<Genome>,
+    subnets: BTreeSet<Subnet>,
+}
+
+impl New {
+    pub(super) fn add<E: Evaluator>(
+        &mut self,
+        archive: &Archive<'_, E>,
+        space: &SearchSpace,
+        genome: Genome,
+    ) {
+        let subnet = space.decode_with(&archive.slots, &genome);
+        if !archive.holds(&subnet) && self.subnets.insert(subnet) {
+            self.genomes.push(genome);
+        }
+    }
+}
+
 /// Up to `settings.population` new feasible genomes, bred from the best candidates.
 pub(super) fn breed<E: Evaluator>(
     archive: &mut Archive<'_, E>,
@@ -90,10 +134,9 @@ pub(super) fn breed<E: Evaluator>(
     let mut rng = settings.seed.generator(Purpose::Search, generation);
     let parents = archive.parents(settings.population);
     let tries = TRIES_PER_CHILD * settings.population;
-    let mut children: Vec<Genome> = Vec::new();
-    let mut subnets: Vec<Subnet> = Vec::new();
+    let mut children = New::default();
     for attempt in 0..tries {
-        if children.len() == settings.population {
+        if children.genomes.len() == settings.population {
             break;
         }
         // Parents that are too much alike bring nothing new: then fresh blood.
@@ -107,13 +150,9 @@ pub(super) fn breed<E: Evaluator>(
             let ceiling = if range.holds_largest { range.at(rng.random()) } else { f64::INFINITY };
             child = expand(archive, child, ceiling, &mut rng)?;
         }
-        let subnet = space.decode_with(&archive.slots, &child);
-        if !archive.holds(&subnet) && !subnets.contains(&subnet) {
-            children.push(child);
-            subnets.push(subnet);
-        }
+        children.add(archive, space, child);
     }
-    Ok(children)
+    Ok(children.genomes)
 }
 
 /// Looks for a feasible genome when the smallest subnet is not one: quantities that are predicted need

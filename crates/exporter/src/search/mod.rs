@@ -1,11 +1,15 @@
-//! Evolutionary search for the most accurate subnets within budgets.
+//! The search for the most accurate subnets within budgets.
 //!
-//! The method is NSGA-II, [Deb et al., 2002](https://ieeexplore.ieee.org/document/996017), on genomes:
-//! two objectives, accuracy up and use of the budget down; tournaments by rank and crowding; crossover
-//! and mutation per slot. A subnet's costs are asked before its accuracy, and one that misses a budget is
-//! shrunk until it fits or dropped: accuracy, which is dear, is only measured within the budgets, and never
-//! twice. The most accurate subnets tend to use the budget up, so most children grow until nothing larger
-//! fits, and half of the parents come from the most accurate ones, wherever they are on the front.
+//! Three strategies share what a search knows: a subnet's costs are asked before its accuracy, and one that misses a budget
+//! is shrunk until it fits or dropped: accuracy, which is dear, is only measured within the budgets, and never twice.
+//!
+//! - `Random` draws subnets: what every other strategy has to beat.
+//! - `Nsga2` is [Deb et al., 2002](https://ieeexplore.ieee.org/document/996017), on genomes: two objectives, accuracy
+//!   up and use of the budget down; tournaments by rank and crowding; crossover and mutation per slot. The most accurate
+//!   subnets tend to use the budget up, so most children grow until nothing larger fits, and half of the parents come from
+//!   the most accurate ones, wherever they are on the front.
+//! - `Predictor` measures a few subnets at a time, chosen by `Nsga2` on a model of the accuracy that is fitted anew to all
+//!   that were measured before, after LINAS, [Cummings et al., 2022](https://arxiv.org/abs/2205.10358).
 //!
 //! The search knows slots and genomes of `elastic_space`, and no family.
 
@@ -13,20 +17,22 @@ mod archive;
 mod evolution;
 mod generation;
 mod pareto;
+mod predictor;
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
+use std::str::FromStr;
 
 use elastic_space::budget::Quantity;
 use elastic_space::search_space::NotInSpace;
-use elastic_space::{Budget, SearchSpace, Seed, Subnet};
+use elastic_space::{Budget, Genome, SearchSpace, Seed, Subnet};
 use serde::Serialize;
 use thiserror::Error;
 
 use archive::Archive;
 use evolution::Sweep;
-use generation::{breed, seed};
+use generation::{breed, draw, seed};
 
 /// Generations in a row without a new subnet after which the search ends.
 const MAX_STALE_GENERATIONS: usize = 3;
@@ -34,9 +40,42 @@ const MAX_STALE_GENERATIONS: usize = 3;
 /// Genomes that a generation without a new child looks through, in the sweep over the space.
 const SWEEP_GENOMES: usize = 2048;
 
+/// How the next subnets are chosen.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Strategy {
+    /// Uniform draws.
+    Random,
+    /// Evolution on measured accuracies.
+    Nsga2,
+    /// Evolution on accuracies that a model predicts, of which the most promising are measured.
+    #[default]
+    Predictor,
+}
+
+/// A name that is no strategy's.
+#[derive(Debug, Error)]
+#[error("unknown strategy `{0}`: choose random, nsga2 or predictor")]
+pub struct UnknownStrategy(String);
+
+impl FromStr for Strategy {
+    type Err = UnknownStrategy;
+
+    fn from_str(name: &str) -> Result<Self, UnknownStrategy> {
+        match name {
+            "random" => Ok(Self::Random),
+            "nsga2" => Ok(Self::Nsga2),
+            "predictor" => Ok(Self::Predictor),
+            _ => Err(UnknownStrategy(name.to_owned())),
+        }
+    }
+}
+
 /// How a search is run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
+    /// How the next subnets are chosen.
+    pub strategy: Strategy,
     /// Subnets of one generation, at least 2.
     pub population: usize,
     /// The bound on accuracies that are measured, at least 1.
@@ -96,6 +135,10 @@ pub struct Point {
     /// Its value of each budgeted quantity, in the quantity's base unit.
     pub costs: Vec<(Quantity, f64)>,
 }
+
+/// The genomes of the next generation.
+type Next<'n, 'a, E> =
+    dyn FnMut(&mut Archive<'a, E>, u64) -> Result<Vec<Genome>, SearchError<<E as Evaluator>::Error>> + 'n;
 
 /// What a search found. Every point meets every budget.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -186,13 +229,27 @@ pub fn search<E: Evaluator>(
         archive.admit_known(subnet, *accuracy)?;
     }
     let range = seed(&mut archive, space, settings)?;
+    evolve(&mut archive, space, &mut |archive, generation| match settings.strategy {
+        Strategy::Random => draw(archive, space, settings, generation),
+        Strategy::Nsga2 => breed(archive, space, settings, generation, range),
+        Strategy::Predictor => predictor::propose(archive, space, settings, generation, range),
+    })?;
+    Ok(archive.outcome())
+}
+
+/// Evaluates generation after generation, of genomes that `next` gives, until the archive is full or nothing is new.
+fn evolve<'a, E: Evaluator>(
+    archive: &mut Archive<'a, E>,
+    space: &SearchSpace,
+    next: &mut Next<'_, 'a, E>,
+) -> Result<(), SearchError<E::Error>> {
     let mut sweep = Sweep::new(&archive.slots);
     let mut stale = 0;
     for generation in 1.. {
         if archive.is_full() || stale == MAX_STALE_GENERATIONS {
             break;
         }
-        let mut children = breed(&mut archive, space, settings, generation, range)?;
+        let mut children = next(archive, generation)?;
         if children.is_empty() {
             let mut looked_at = 0;
             for genome in sweep.by_ref().take(SWEEP_GENOMES) {
@@ -212,7 +269,7 @@ pub fn search<E: Evaluator>(
             archive.evaluate(&child, generation as usize)?;
         }
     }
-    Ok(archive.outcome())
+    Ok(())
 }
 
 impl Settings {

@@ -39,6 +39,21 @@ impl Standing {
     }
 }
 
+/// The area that `members` dominate and that lies above the reference's accuracy and below its usage.
+pub(super) fn hypervolume(members: &[Objectives], reference: Objectives) -> f64 {
+    let inside =
+        |member: &&Objectives| member.accuracy > reference.accuracy && member.usage < reference.usage;
+    let mut inside: Vec<&Objectives> = members.iter().filter(inside).collect();
+    inside.sort_by(|a, b| a.usage.total_cmp(&b.usage));
+    let ends = inside.iter().skip(1).map(|member| member.usage).chain([reference.usage]);
+    let mut best = reference.accuracy;
+    let strip = |(member, end): (&&Objectives, f64)| {
+        best = best.max(member.accuracy);
+        (best - reference.accuracy) * (end - member.usage)
+    };
+    inside.iter().zip(ends).map(strip).sum()
+}
+
 /// Indices of `members` by front, the Pareto front first; ascending within a front.
 pub(super) fn fronts(members: &[Objectives]) -> Vec<Vec<usize>> {
     let mut dominators: Vec<usize> = members
@@ -134,6 +149,22 @@ mod tests {
             ),
         ] {
             assert_eq!(fronts(&members(&pairs)), expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn hypervolumes_by_hand() {
+        let reference = Objectives { accuracy: 0.5, usage: 1.0 };
+        for (case, pairs, expected) in [
+            ("none", vec![], 0.0),
+            ("one", vec![(0.8, 0.4)], 0.3 * 0.6),
+            ("a dominated one adds nothing", vec![(0.8, 0.4), (0.7, 0.5)], 0.3 * 0.6),
+            ("two", vec![(0.9, 0.8), (0.7, 0.2)], 0.2 * 0.6 + 0.4 * 0.2),
+            ("outside of the reference", vec![(0.4, 0.1), (0.9, 1.0), (0.8, 0.4)], 0.3 * 0.6),
+            ("of equal usage the better counts", vec![(0.7, 0.4), (0.8, 0.4), (0.6, 0.4)], 0.3 * 0.6),
+        ] {
+            let volume = hypervolume(&members(&pairs), reference);
+            assert!((volume - expected).abs() < 1e-12, "{case}: {volume}, expected {expected}");
         }
     }
 

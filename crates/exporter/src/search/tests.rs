@@ -124,8 +124,11 @@ fn small() -> SearchSpace {
     SearchSpace::Vit(vit(&[16, 24], &[1, 2], &[2], &[16, 32], Granularity::Network))
 }
 
+const STRATEGIES: [Strategy; 3] = [Strategy::Random, Strategy::Nsga2, Strategy::Predictor];
+
 fn settings(max_evaluations: usize, seed: u64) -> Settings {
     Settings {
+        strategy: Strategy::Nsga2,
         population: 16,
         max_evaluations,
         mutation_probability: 0.1,
@@ -207,7 +210,37 @@ fn the_optimum_is_found_and_random_search_is_beaten() {
 }
 
 #[test]
+fn a_model_of_the_accuracy_saves_evaluations() {
+    const SEEDS: u64 = 5;
+    for (name, space) in [("per layer", per_layer()), ("any layers", any_layers())] {
+        let all = enumerate(&space);
+        for share in [0.3, 0.6] {
+            let budget = share_of_largest(&space, Quantity::Macs, share);
+            let feasible = all.iter().filter(|(_, macs)| **macs <= budget.limit);
+            let optimum = feasible.map(|(subnet, _)| smooth(&space, subnet)).fold(0.0, f64::max);
+            // What is missing to the optimum, in the mean.
+            let missing = |strategy, evaluations| {
+                let best = |seed| {
+                    let settings = Settings { strategy, ..settings(evaluations, seed) };
+                    let outcome = run(&mut Fake::new(&space, smooth), &[budget], &settings);
+                    outcome.expect("it is feasible").ranking[0].accuracy
+                };
+                (0..SEEDS).map(|seed| (optimum - best(seed)) / SEEDS as f64).sum::<f64>()
+            };
+            let [predicted, bred] = [Strategy::Predictor, Strategy::Nsga2].map(|s| missing(s, 60));
+            let case = format!("{name}, {share} of the largest: {predicted}, {bred}");
+            assert!(2.0 * predicted <= bred, "{case}");
+            assert!(1.5 * predicted < missing(Strategy::Random, 180), "{case}");
+        }
+    }
+}
+
+#[test]
 fn only_feasible_subnets_are_evaluated_and_nothing_is_asked_twice() {
+    STRATEGIES.iter().for_each(|&strategy| only_feasible_subnets_are_evaluated(strategy));
+}
+
+fn only_feasible_subnets_are_evaluated(strategy: Strategy) {
     let space = per_layer();
     let share = |quantity, share| share_of_largest(&space, quantity, share);
     for (case, budgets) in [
@@ -223,7 +256,8 @@ fn only_feasible_subnets_are_evaluated_and_nothing_is_asked_twice() {
     ] {
         let mut fake = Fake::new(&space, smooth);
         let mut reports = Vec::new();
-        let outcome = search(&space, &budgets, &mut fake, &settings(100, 1), &mut |p| reports.push(p))
+        let settings = Settings { strategy, ..settings(100, 1) };
+        let outcome = search(&space, &budgets, &mut fake, &settings, &mut |p| reports.push(p))
             .unwrap_or_else(|error| panic!("{case}: {error}"));
 
         let distinct: BTreeSet<&Subnet> = fake.accuracies_asked.iter().collect();
@@ -285,10 +319,14 @@ fn the_same_seed_gives_the_same_outcome() {
     let space = any_layers();
     let budgets =
         [share_of_largest(&space, Quantity::Flops, 0.5), share_of_largest(&space, Quantity::Params, 0.6)];
-    let outcome =
-        |seed| run(&mut Fake::new(&space, rugged), &budgets, &settings(120, seed)).expect("it is feasible");
-    assert_eq!(outcome(5), outcome(5));
-    assert_ne!(outcome(5).evaluated, outcome(6).evaluated);
+    for strategy in STRATEGIES {
+        let outcome = |seed| {
+            let settings = Settings { strategy, ..settings(80, seed) };
+            run(&mut Fake::new(&space, rugged), &budgets, &settings).expect("it is feasible")
+        };
+        assert_eq!(outcome(5), outcome(5), "{strategy:?}");
+        assert_ne!(outcome(5).evaluated, outcome(6).evaluated, "{strategy:?}");
+    }
 }
 
 #[test]

@@ -97,6 +97,7 @@ impl Job<'_> {
     /// those of this one.
     pub(super) fn export(&self, known: &mut BTreeMap<Subnet, f64>) -> anyhow::Result<Report> {
         let settings = Settings {
+            strategy: self.request.search,
             population: self.request.population,
             max_evaluations: self.request.evaluations,
             mutation_probability: 0.1,
@@ -352,6 +353,7 @@ impl Job<'_> {
             measurement,
             proof,
             search: SearchReport {
+                strategy: settings.strategy,
                 evaluations: outcome.evaluations,
                 population: settings.population,
                 seed: settings.seed.0,

@@ -14,6 +14,7 @@ use clap::Args;
 use elastic_data::Splits;
 use elastic_exporter::Form;
 use elastic_exporter::precision::{Method, Precision};
+use elastic_exporter::search::Strategy;
 use elastic_profiler::ProfileFile;
 use elastic_space::budget::Quantity;
 use elastic_space::{Budget, SearchSpace, Subnet, file};
@@ -32,10 +33,9 @@ use papers::Origin;
 
 /// Search the best subnet under budgets and write it as ONNX, verified.
 ///
-/// Accuracy is measured on validation data with the shared weights; the search is an evolution with a
-/// seed. With a platform its latency model guides the search, and the winner is measured on the device
-/// before it is written: if it misses a latency budget, the next candidate is taken. Written to the
-/// output folder: NAME.onnx, NAME.json, and for those who must account for the model NAME.manifest.json, NAME.md and
+/// Accuracy is measured on validation data with the shared weights; the search has a seed. With a platform its
+/// latency model guides the search, and the winner is measured on the device before it is written: if it misses a
+/// latency budget, the next candidate is taken. Written to the output folder: NAME.onnx, NAME.json, and for those who must account for the model NAME.manifest.json, NAME.md and
 /// NAME.cdx.json (CycloneDX). A budget that even the smallest subnet misses is an
 /// error (exit code 3). With --subnet nothing is searched: that subnet is measured, verified and written.
 /// With --model nothing is trained either: weights that others have trained become a verified ONNX file.
@@ -88,6 +88,10 @@ pub(crate) struct Export {
     /// Training images on which `int8-static` observes the values, at most.
     #[arg(long, default_value_t = 256, value_name = "IMAGES")]
     calibration_images: usize,
+    /// How the search chooses the next subnets: `predictor` fits a model to the accuracies measured so far and measures what
+    /// looks best by it; `nsga2` breeds from the best ones measured; `random` draws.
+    #[arg(long, default_value = "predictor", value_name = "STRATEGY")]
+    search: Strategy,
     /// Accuracies that each search may measure.
     #[arg(long, default_value_t = 200)]
     evaluations: usize,

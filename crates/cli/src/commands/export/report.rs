@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use elastic_exporter::Form;
 use elastic_exporter::precision::Precision;
-use elastic_exporter::search::Point;
+use elastic_exporter::search::{Point, Strategy};
 use elastic_profiler::Measurement;
 use elastic_space::budget::Quantity;
 use elastic_space::{Budget, Cost, Subnet};
@@ -67,6 +67,7 @@ pub(super) struct BudgetReport {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) struct SearchReport {
+    pub(super) strategy: Strategy,
     pub(super) evaluations: usize,
     pub(super) population: usize,
     pub(super) seed: u64,

@@ -1,27 +1,34 @@
-//! Weighted ridge regression by Cholesky decomposition, and its choice of penalty.
+//! Weighted ridge regression by Cholesky decomposition and its choice of penalty, and the decomposition by itself.
+//!
+//! For the model of a latency and that of an accuracy, which belong to crates side by side.
 
 /// The penalties that cross-validation chooses from, largest first so that a tie takes the larger:
 /// 100 to 1e-9 in half decades, for columns of unit variance.
-pub(crate) fn penalties() -> impl Iterator<Item = f64> {
+pub fn penalties() -> impl Iterator<Item = f64> {
     (-18..=4).rev().map(|half_decades| 10_f64.powf(f64::from(half_decades) / 2.0))
 }
 
 /// Rows of features with the value to be predicted, which is above zero.
-#[derive(Clone, Copy)]
-pub(crate) struct Row<'a> {
-    pub(crate) features: &'a [f64],
-    pub(crate) target: f64,
+#[derive(Debug, Clone, Copy)]
+pub struct Row<'a> {
+    /// The features.
+    pub features: &'a [f64],
+    /// The value.
+    pub target: f64,
 }
 
 /// y = intercept + coefficients . x
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Linear {
-    pub(crate) intercept: f64,
-    pub(crate) coefficients: Vec<f64>,
+pub struct Linear {
+    /// Where every feature is zero.
+    pub intercept: f64,
+    /// One for each feature.
+    pub coefficients: Vec<f64>,
 }
 
 impl Linear {
-    pub(crate) fn evaluate(&self, features: &[f64]) -> f64 {
+    /// The value at some features.
+    pub fn evaluate(&self, features: &[f64]) -> f64 {
         self.intercept + self.coefficients.iter().zip(features).map(|(c, x)| c * x).sum::<f64>()
     }
 }
@@ -31,7 +38,8 @@ impl Linear {
 ///
 /// A row's weight is the inverse square of its target, so that the sum of squares is one of relative
 /// errors: a network of 0.2 ms counts as much as one of 2 ms.
-pub(crate) struct Standardised {
+#[derive(Debug)]
+pub struct Standardised {
     columns: Vec<Column>,
     width: usize,
     target_mean: f64,
@@ -42,6 +50,7 @@ pub(crate) struct Standardised {
     gram: Vec<Vec<f64>>,
 }
 
+#[derive(Debug)]
 struct Column {
     index: usize,
     mean: f64,
@@ -49,10 +58,12 @@ struct Column {
 }
 
 impl Standardised {
+    /// Of rows of equal width.
+    ///
     /// # Panics
     ///
     /// If there are no rows.
-    pub(crate) fn new(rows: &[Row<'_>]) -> Self {
+    pub fn new(rows: &[Row<'_>]) -> Self {
         let weight_sum: f64 = rows.iter().map(|row| row.target.powi(-2)).sum();
         let weights: Vec<f64> = rows.iter().map(|row| row.target.powi(-2) / weight_sum).collect();
         let weighted = |value: &dyn Fn(&Row<'_>) -> f64| -> f64 {
@@ -87,13 +98,13 @@ impl Standardised {
     }
 
     /// Indices of the columns that do not vary.
-    pub(crate) fn constant_columns(&self) -> Vec<usize> {
+    pub fn constant_columns(&self) -> Vec<usize> {
         (0..self.width).filter(|index| self.columns.iter().all(|column| column.index != *index)).collect()
     }
 
     /// The line that minimises the weighted squares plus `penalty` times the squared coefficients of
     /// the standardised columns.
-    pub(crate) fn solve(&self, penalty: f64) -> Linear {
+    pub fn solve(&self, penalty: f64) -> Linear {
         let lower = cholesky(&self.gram, penalty);
         let columns = self.columns.len();
         let standardised = if columns <= self.matrix.len() {
@@ -113,7 +124,7 @@ impl Standardised {
 
 /// The penalty with the least mean squared relative error over `folds` folds of `rows`, of which fold
 /// k holds rows k, k + folds and so on.
-pub(crate) fn choose_penalty(rows: &[Row<'_>], folds: usize) -> f64 {
+pub fn choose_penalty(rows: &[Row<'_>], folds: usize) -> f64 {
     let folds = folds.min(rows.len());
     let mut errors: Vec<(f64, f64)> = penalties().map(|penalty| (penalty, 0.0)).collect();
     if folds < 2 {
@@ -135,7 +146,7 @@ pub(crate) fn choose_penalty(rows: &[Row<'_>], folds: usize) -> f64 {
 }
 
 /// The rows outside and inside a fold.
-pub(crate) fn split<'a>(rows: &[Row<'a>], folds: usize, fold: usize) -> (Vec<Row<'a>>, Vec<Row<'a>>) {
+pub fn split<'a>(rows: &[Row<'a>], folds: usize, fold: usize) -> (Vec<Row<'a>>, Vec<Row<'a>>) {
     let mut parts = (Vec::new(), Vec::new());
     for (position, row) in rows.iter().enumerate() {
         if position % folds == fold { parts.1.push(*row) } else { parts.0.push(*row) }
@@ -165,7 +176,7 @@ fn combine(matrix: &[Vec<f64>], factors: &[f64], columns: usize) -> Vec<f64> {
 }
 
 /// The lower triangle L with L L' = `gram` + `penalty` on the diagonal.
-fn cholesky(gram: &[Vec<f64>], penalty: f64) -> Vec<Vec<f64>> {
+pub fn cholesky(gram: &[Vec<f64>], penalty: f64) -> Vec<Vec<f64>> {
     let size = gram.len();
     let mut lower = vec![vec![0.0; size]; size];
     for i in 0..size {
@@ -183,7 +194,7 @@ fn cholesky(gram: &[Vec<f64>], penalty: f64) -> Vec<Vec<f64>> {
 }
 
 /// The solution of L L' x = `right`.
-fn substitute(lower: &[Vec<f64>], right: &[f64]) -> Vec<f64> {
+pub fn substitute(lower: &[Vec<f64>], right: &[f64]) -> Vec<f64> {
     let size = right.len();
     let mut x = right.to_vec();
     for i in 0..size {

@@ -1,0 +1,61 @@
+//! The validation accuracy of every subnet of a finished run's space, for `benches/search/search.py`.
+//!
+//! Takes the run's folder and a number of images. Prints a line of JSON for each genome of the space: `{"genome": [..],
+//! "subnet": {..}, "accuracy": .., "mega-macs": ..}`. Genomes that differ in layers that are left out have one subnet, which is evaluated once.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use elastic_data::load_training;
+use elastic_space::{Genome, Slot, Subnet};
+use elastic_trainer::checkpoint::load_supernet;
+use elastic_trainer::evaluate::accuracy;
+use elastic_trainer::run_folder::{RunFolder, read_config};
+use rayon::prelude::*;
+
+#[derive(serde::Serialize)]
+struct Line<'a> {
+    genome: &'a Genome,
+    subnet: &'a Subnet,
+    accuracy: f64,
+    #[serde(rename = "mega-macs")]
+    mega_macs: f64,
+}
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    let [_, run, count] = &arguments[..] else { panic!("usage: truth RUN IMAGES") };
+    let model = read_config(Path::new(run)).expect("a run's config.yaml");
+    let supernet = load_supernet(&RunFolder(run.into()).supernet()).expect("a finished run").supernet;
+    let images = load_training(&model.data, model.space.input(), model.seed(), &mut |_| ())
+        .expect("the run's data")
+        .splits
+        .validation;
+    let count: usize = count.parse().expect("a number of images");
+    let labels = &images.labels()[..count];
+    let images = images.inputs(&model.data, 0..count);
+    let slots = model.space.slots();
+    let genomes: Vec<(Genome, Subnet)> =
+        all(&slots).into_iter().map(|genome| (genome.clone(), model.space.decode(&genome))).collect();
+    let mut accuracies: BTreeMap<&Subnet, f64> = genomes.iter().map(|(_, subnet)| (subnet, 0.0)).collect();
+    accuracies
+        .iter_mut()
+        .collect::<Vec<_>>()
+        .into_par_iter()
+        .for_each(|(subnet, value)| *value = accuracy(&supernet, subnet, &images, labels));
+    for (genome, subnet) in &genomes {
+        let mega_macs = model.space.cost(subnet).macs as f64 / 1e6;
+        let line = Line { genome, subnet, accuracy: accuracies[subnet], mega_macs };
+        println!("{}", serde_json::to_string(&line).expect("plain data"));
+    }
+}
+
+/// Every genome.
+fn all(slots: &[Slot]) -> Vec<Genome> {
+    slots.iter().fold(vec![Genome::new()], |genomes, slot| {
+        let longer = |genome: Genome| {
+            (0..slot.choices.len()).map(move |choice| genome.iter().copied().chain([choice]).collect())
+        };
+        genomes.into_iter().flat_map(longer).collect()
+    })
+}
