@@ -27,6 +27,15 @@ pub enum TextsError {
     /// A file cannot be read or unpacked.
     #[error(transparent)]
     Read(#[from] IdxError),
+    /// There is no such file.
+    #[error(
+        "there is no file {}: get what models/bert-minilm.yaml asks for with `elastic data fetch vader-movies` and \
+         `elastic data fetch minilm`, or name your own under data.texts", path.display()
+    )]
+    Missing {
+        /// The file.
+        path: PathBuf,
+    },
     /// The name of the file does not say what it is.
     #[error("{} is no .csv, .tsv or .jsonl file, plain or .gz: texts come in these", path.display())]
     Kind {
@@ -164,9 +173,17 @@ pub(super) fn read(
     Ok(texts)
 }
 
+/// The content of a file, unpacked.
+fn content(path: &Path) -> Result<Vec<u8>, TextsError> {
+    if !path.exists() {
+        return Err(TextsError::Missing { path: path.to_owned() });
+    }
+    Ok(idx::read_content(path)?)
+}
+
 /// The tokenizer, which cuts texts to `length` tokens.
 fn tokenizer(path: &Path, length: usize) -> Result<Tokenizer, TextsError> {
-    Tokenizer::new(&idx::read_content(path)?, length).map_err(|refusal| match refusal {
+    Tokenizer::new(&content(path)?, length).map_err(|refusal| match refusal {
         Refusal::File(reason) => TextsError::Tokenizer { path: path.to_owned(), reason },
         Refusal::TooShort { added } => TextsError::TooShort { length, added },
     })

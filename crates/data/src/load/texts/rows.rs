@@ -7,7 +7,6 @@ use serde_json::{Map, Value};
 
 use super::TextsError;
 use crate::config::TextFiles;
-use crate::idx;
 
 /// One labelled text.
 #[derive(Debug, PartialEq, Eq)]
@@ -31,7 +30,7 @@ pub struct Malformed {
 pub(super) fn read(path: &Path, files: &TextFiles) -> Result<Vec<Result<Row, Malformed>>, TextsError> {
     let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
     let name = name.strip_suffix(".gz").unwrap_or(&name);
-    let content = || idx::read_content(path);
+    let content = || super::content(path);
     match name.rsplit('.').next() {
         Some("csv") => table(path, &content()?, b',', files),
         Some("tsv") => table(path, &content()?, b'\t', files),

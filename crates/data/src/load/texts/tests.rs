@@ -185,9 +185,12 @@ fn what_is_refused() {
             fs::write(&c.files.train, "text,label\n").expect("it can be written");
         }),
         ("data.texts.pad-to is 0: it must be at least 1", 6, |c| c.files.pad_to = 0),
-        ("read none.csv: No such file or directory (os error 2)", 6, |c| {
-            c.files.train = c.folder.path().join("none.csv");
-        }),
+        (
+            "there is no file none.csv: get what models/bert-minilm.yaml asks for with `elastic data fetch \
+             vader-movies` and `elastic data fetch minilm`, or name your own under data.texts",
+            6,
+            |c| c.files.train = c.folder.path().join("none.csv"),
+        ),
     ];
     for (expected, length, change) in rows {
         let mut case = Case::new("a.csv", CSV.as_bytes());
