@@ -2,6 +2,7 @@
 
 mod chart;
 mod curves;
+mod document;
 pub(crate) mod page;
 pub(crate) mod profile;
 mod scatter;

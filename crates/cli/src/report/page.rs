@@ -6,58 +6,48 @@ use elastic_trainer::config::{Distillation, Reduce, Teacher};
 use elastic_trainer::health::{Health, SubnetHealth};
 use elastic_trainer::metrics::{self, Record, Spread};
 use elastic_trainer::plan::PlannedStage;
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+use maud::{Markup, html};
 
 use super::chart::whole;
 use super::curves::{self, names};
+use super::document::document;
 use super::{RunReport, StageReport, in_words, scatter};
 use crate::health;
 use crate::table::percent;
 
 /// The whole page. Every text of the run is escaped.
 pub(crate) fn html(report: &RunReport) -> String {
-    let page = html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                title { (report.name) " - training report" }
-                style { (PreEscaped(include_str!("style.css"))) }
+    let body = html! {
+        h1 { "Training report: " (report.name) }
+        (status(report))
+        (facts(report))
+        h2 { "Health of the subnets" @if report.health.is_some() { " after step " (evaluated(report)) } }
+        @match &report.health {
+            Some(health) => (health_table(report, health)),
+            None => p { "No evaluation yet." },
+        }
+        h2 { "Accuracy" }
+        div.charts {
+            @if !names(report).is_empty() {
+                figure { h3 { "Over the steps" } (curves::accuracy(report)) }
             }
-            body {
-                h1 { "Training report: " (report.name) }
-                (status(report))
-                (facts(report))
-                h2 { "Health of the subnets" @if report.health.is_some() { " after step " (evaluated(report)) } }
-                @match &report.health {
-                    Some(health) => (health_table(report, health)),
-                    None => p { "No evaluation yet." },
-                }
-                h2 { "Accuracy" }
-                div.charts {
-                    @if !names(report).is_empty() {
-                        figure { h3 { "Over the steps" } (curves::accuracy(report)) }
-                    }
-                    @if let Some(health) = &report.health {
-                        figure { h3 { "Against MACs, after step " (evaluated(report)) } (scatter::chart(report, health)) }
-                    }
-                }
-                (evaluations(report))
-                h2 { "Training" }
-                div.charts {
-                    figure { h3 { "Loss" } (curves::loss(report)) }
-                    figure { h3 { "Learning rate" } (curves::learning_rate(report)) }
-                }
-                h2 { "Stages" }
-                (stages(report))
-                h2 { "Configuration" }
-                details { summary { "config.yaml, with everything resolved" } pre { (report.config) } }
-                p.quiet { "Made by elastic " (env!("CARGO_PKG_VERSION")) " from config.yaml and metrics.jsonl. Accuracies are on validation images; 1 MAC = 2 FLOPs. Point at a mark to see its numbers." }
+            @if let Some(health) = &report.health {
+                figure { h3 { "Against MACs, after step " (evaluated(report)) } (scatter::chart(report, health)) }
             }
         }
+        (evaluations(report))
+        h2 { "Training" }
+        div.charts {
+            figure { h3 { "Loss" } (curves::loss(report)) }
+            figure { h3 { "Learning rate" } (curves::learning_rate(report)) }
+        }
+        h2 { "Stages" }
+        (stages(report))
+        h2 { "Configuration" }
+        details { summary { "config.yaml, with everything resolved" } pre { (report.config) } }
+        p.quiet { "Made by elastic " (env!("CARGO_PKG_VERSION")) " from config.yaml and metrics.jsonl. Accuracies are on validation images; 1 MAC = 2 FLOPs. Point at a mark to see its numbers." }
     };
-    page.into_string()
+    document(&format!("{} - training report", report.name), &body)
 }
 
 fn status(report: &RunReport) -> Markup {

@@ -2,45 +2,35 @@
 
 use elastic_profiler::{MeasuredSubnet, ProfileFile, SubnetNodes};
 use elastic_space::budget::Quantity;
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+use maud::{Markup, html};
 
 use super::chart::{Axis, Frame, decimal, path, px, whole};
+use super::document::document;
 use crate::operators::{Operator, by_operator};
 
 /// The whole page. Every text of the profile is escaped.
 pub(crate) fn html(profile: &ProfileFile) -> String {
-    let page = html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                title { (profile.name) " - profile" }
-                style { (PreEscaped(include_str!("style.css"))) }
-            }
-            body {
-                h1 { "Profile: " (profile.name) }
-                p.quiet { (profile.platform.description) }
-                (warnings(profile))
-                (environment(profile))
-                h2 { "Latency model" }
-                (model(profile))
-                div.charts {
-                    figure { h3 { "Predicted against measured" } (predicted(profile)) }
-                    figure { h3 { "Residuals" } (residuals(profile)) }
-                }
-                h2 { "Drift" }
-                div.charts { figure { h3 { "The reference, round by round" } (drift(profile)) } }
-                h2 { "Where the time goes" }
-                @if profile.nodes.is_empty() { p { "This runtime does not time operators." } }
-                div.charts { @for nodes in &profile.nodes { (operators(profile, nodes)) } }
-                h2 { "Measured subnets" }
-                (subnets(profile))
-                p.quiet { "Made by elastic " (env!("CARGO_PKG_VERSION")) " from the profile. Point at a mark to see its numbers." }
-            }
+    let body = html! {
+        h1 { "Profile: " (profile.name) }
+        p.quiet { (profile.platform.description) }
+        (warnings(profile))
+        (environment(profile))
+        h2 { "Latency model" }
+        (model(profile))
+        div.charts {
+            figure { h3 { "Predicted against measured" } (predicted(profile)) }
+            figure { h3 { "Residuals" } (residuals(profile)) }
         }
+        h2 { "Drift" }
+        div.charts { figure { h3 { "The reference, round by round" } (drift(profile)) } }
+        h2 { "Where the time goes" }
+        @if profile.nodes.is_empty() { p { "This runtime does not time operators." } }
+        div.charts { @for nodes in &profile.nodes { (operators(profile, nodes)) } }
+        h2 { "Measured subnets" }
+        (subnets(profile))
+        p.quiet { "Made by elastic " (env!("CARGO_PKG_VERSION")) " from the profile. Point at a mark to see its numbers." }
     };
-    page.into_string()
+    document(&format!("{} - profile", profile.name), &body)
 }
 
 fn warnings(profile: &ProfileFile) -> Markup {

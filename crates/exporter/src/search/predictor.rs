@@ -88,10 +88,9 @@ impl AccuracyModel {
         let standardised = |row: &[Vec<f64>; 2]| [0, 1].map(|view| columns[view].standardise(&row[view]));
         let rows: Vec<[Vec<f64>; 2]> = rows.iter().map(standardised).collect();
         let gram: Vec<Vec<f64>> = rows.iter().map(|a| rows.iter().map(|b| kernel(a, b)).collect()).collect();
-        let squares = |penalty: f64| held_out_squares(&gram, &accuracies, penalty);
-        let all = PENALTIES.map(|penalty| (penalty, squares(penalty)));
-        let (penalty, squares) = all
+        let (penalty, squares) = PENALTIES
             .into_iter()
+            .zip(held_out_squares(&gram, &accuracies))
             .reduce(|best, next| if next.1 < best.1 { next } else { best })
             .expect("penalties");
         let mean = accuracies.iter().sum::<f64>() / accuracies.len() as f64;
@@ -109,23 +108,26 @@ impl AccuracyModel {
     }
 }
 
-/// The squared errors of each fold under a fit to the others.
-fn held_out_squares(gram: &[Vec<f64>], accuracies: &[f64], penalty: f64) -> f64 {
+/// For each penalty the squared errors of all folds, each under a fit to the others.
+fn held_out_squares(gram: &[Vec<f64>], accuracies: &[f64]) -> [f64; PENALTIES.len()] {
     let folds = FOLDS.min(accuracies.len());
-    let of_fold = |fold: usize| {
+    let mut squares = [0.0; PENALTIES.len()];
+    for fold in 0..folds {
         let (held_out, train): (Vec<usize>, Vec<usize>) =
             (0..accuracies.len()).partition(|row| row % folds == fold);
         let mean = train.iter().map(|&row| accuracies[row]).sum::<f64>() / train.len().max(1) as f64;
         let part: Vec<Vec<f64>> =
             train.iter().map(|&a| train.iter().map(|&b| gram[a][b]).collect()).collect();
         let centred: Vec<f64> = train.iter().map(|&row| accuracies[row] - mean).collect();
-        let factors = substitute(&cholesky(&part, penalty), &centred);
-        let predicted = |row: usize| -> f64 {
-            mean + train.iter().zip(&factors).map(|(&other, factor)| factor * gram[row][other]).sum::<f64>()
-        };
-        held_out.iter().map(|&row| (predicted(row) - accuracies[row]).powi(2)).sum::<f64>()
-    };
-    (0..folds).map(of_fold).sum()
+        for (squares, penalty) in squares.iter_mut().zip(PENALTIES) {
+            let factors = substitute(&cholesky(&part, penalty), &centred);
+            let products =
+                |row: usize| train.iter().zip(&factors).map(move |(&at, factor)| factor * gram[row][at]);
+            let error = |&row: &usize| (mean + products(row).sum::<f64>() - accuracies[row]).powi(2);
+            *squares += held_out.iter().map(error).sum::<f64>();
+        }
+    }
+    squares
 }
 
 /// Answers for the archive's own evaluator: costs are the archive's, accuracies are predicted.
