@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use super::{AdamwFactors, kernels};
 
 /// Elements of one task: few enough that they stay in the innermost cache from their first zeros on.
-const CHUNK: usize = 4 * 1024;
+pub(super) const CHUNK: usize = 4 * 1024;
 
 /// New tensors of some shapes, whose values are dealt out to tasks in chunks of some lengths.
 ///

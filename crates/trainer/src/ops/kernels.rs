@@ -69,11 +69,7 @@ kernels! {
 
     /// Adds all rows to `sums`.
     fn sum_rows(sums: &'a mut [f32], rows: &'a [f32]) {
-        for row in rows.chunks_exact(sums.len()) {
-            for (sum, &x) in sums.iter_mut().zip(row) {
-                *sum += x;
-            }
-        }
+        add_rows_to(sums, rows);
     }
 
     /// The cross-entropy of the rows of logits and targets times `share`, and its gradient for the logits.
@@ -289,6 +285,25 @@ fn normalise(row: &[f32], epsilon: f32, result: &mut [f32]) -> f32 {
     let inverse = (dot(result, result) / row.len() as f32 + epsilon).sqrt().recip();
     result.iter_mut().for_each(|value| *value *= inverse);
     inverse
+}
+
+/// Adds all rows to `sums`, four at a time: the sums are read and written once for them.
+#[inline(always)]
+pub(super) fn add_rows_to(sums: &mut [f32], rows: &[f32]) {
+    let columns = sums.len();
+    let mut fours = rows.chunks_exact(4 * columns);
+    for four in &mut fours {
+        let (first, last) = four.split_at(2 * columns);
+        let ((a, b), (c, d)) = (first.split_at(columns), last.split_at(columns));
+        for ((((sum, &a), &b), &c), &d) in sums.iter_mut().zip(a).zip(b).zip(c).zip(d) {
+            *sum += (a + b) + (c + d);
+        }
+    }
+    for row in fours.remainder().chunks_exact(columns) {
+        for (sum, &x) in sums.iter_mut().zip(row) {
+            *sum += x;
+        }
+    }
 }
 
 #[inline(always)]

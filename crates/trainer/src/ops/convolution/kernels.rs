@@ -1,6 +1,6 @@
 //! The inner loops over elements, columns and pixels; see `ops::kernels`.
 
-use crate::ops::kernels::kernels;
+use crate::ops::kernels::{add_rows_to, kernels};
 
 /// max(min(x, 6), 0)
 #[inline(always)]
@@ -25,16 +25,6 @@ fn apply(result: &mut [f32], x: &[f32], function: impl Fn(f32) -> f32) {
 fn change(g: &mut [f32], x: &[f32], function: impl Fn(f32, f32) -> f32) {
     for (g, &x) in g.iter_mut().zip(x) {
         *g = function(x, *g);
-    }
-}
-
-/// Adds each row to `sums`.
-#[inline(always)]
-fn add_rows(sums: &mut [f32], x: &[f32]) {
-    for row in x.chunks_exact(sums.len()) {
-        for (sum, &x) in sums.iter_mut().zip(row) {
-            *sum += x;
-        }
     }
 }
 
@@ -84,7 +74,7 @@ kernels! {
     /// The mean of each column, and the sum of the squares of the distances from it.
     fn moments(mean: &'a mut [f32], squares: &'a mut [f32], x: &'a [f32]) {
         let inverse = mean.len() as f32 / x.len() as f32;
-        add_rows(mean, x);
+        add_rows_to(mean, x);
         mean.iter_mut().for_each(|sum| *sum *= inverse);
         for row in x.chunks_exact(mean.len()) {
             for ((sum, &x), &mean) in squares.iter_mut().zip(row).zip(&*mean) {

@@ -2,7 +2,7 @@
 
 use burn_flex::FlexTensor;
 
-use super::elementwise::{filled, floats, part, shape};
+use super::elementwise::{CHUNK, filled, floats, part, shape, whole_rows};
 use super::kernels;
 use crate::ops::kernels::sum_rows;
 
@@ -16,9 +16,12 @@ fn sizes(x: &FlexTensor) -> (usize, usize, usize) {
 pub(super) fn scale(x: &FlexTensor, gate: &FlexTensor) -> FlexTensor {
     let (x, gate) = (x.to_contiguous(), gate.to_contiguous());
     let (_, pixels, channels) = sizes(&x);
-    let image = pixels * channels;
-    let ([result], _) = filled(&[(shape(&x), image)], |task, [result]| {
-        kernels::scale(result, part(floats(&x), image, task), part(floats(&gate), channels, task));
+    // A task is some pixels of one image: as many as stay in the innermost cache and make equal parts.
+    let most = (whole_rows(channels, CHUNK) / channels).min(pixels);
+    let some = (1..=most).rev().find(|some| pixels % some == 0).unwrap_or(1);
+    let (length, tasks) = (some * channels, pixels / some);
+    let ([result], _) = filled(&[(shape(&x), length)], |task, [result]| {
+        kernels::scale(result, part(floats(&x), length, task), part(floats(&gate), channels, task / tasks));
     });
     result
 }

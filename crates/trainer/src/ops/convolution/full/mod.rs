@@ -12,7 +12,7 @@ mod tiles;
 use burn_flex::FlexTensor;
 use pulp::{Simd, WithSimd};
 
-use super::elementwise::{filled, floats, part, tensor};
+use super::elementwise::{CHUNK, filled, floats, part};
 use super::{Window, kernels};
 use tiles::{Packed, Plane, Strip};
 
@@ -130,10 +130,13 @@ impl Geometry {
         let Window { kernel, stride, .. } = self.window;
         let phases = || (0..stride.min(kernel)).map(|phase| (phase..kernel).step_by(stride).rev());
         let columns: Vec<usize> = phases().flatten().collect();
-        Packed::new([kernel * kernel * self.outputs, self.inputs], |row, input| {
+        Packed::new([kernel * kernel * self.outputs, self.inputs], |row, first, to| {
             let (place, output) = (row / self.outputs, row % self.outputs);
             let tap = place / kernel * kernel + columns[place % kernel];
-            weight[(tap * self.inputs + input) * self.outputs + output]
+            let inputs = weight[tap * self.inputs * self.outputs..][..self.inputs * self.outputs]
+                .chunks_exact(self.outputs)
+                .skip(first);
+            to.iter_mut().zip(inputs).for_each(|(to, outputs)| *to = outputs[output]);
         })
     }
 }
@@ -144,7 +147,10 @@ pub(super) fn convolution(x: &FlexTensor, weight: &FlexTensor, window: Window) -
     let [rows, outputs] = weight.layout().shape().dims();
     let geometry = Geometry::of(x.layout().shape().dims(), outputs, window);
     let values = floats(&weight);
-    let packed = Packed::new([rows, outputs], |row, output| values[row * outputs + output]);
+    let packed = Packed::new([rows, outputs], |row, first, to| {
+        let columns = &values[row * outputs..][first..outputs];
+        to.iter_mut().zip(columns).for_each(|(to, value)| *to = *value);
+    });
     let [height, width] = geometry.out;
     geometry.forward().run(&x, &packed, [geometry.batch, height, width, outputs])
 }
@@ -179,9 +185,11 @@ pub(super) fn convolution_backward_weight(
         let gradient = part(floats(&gradient), images * geometry.out_image(), task);
         pulp::Arch::new().dispatch(WeightGradient { sums, x, gradient, geometry });
     });
-    let mut sums = vec![0.0; rows * outputs];
-    floats(&parts).chunks_exact(rows * outputs).for_each(|part| kernels::add(&mut sums, part));
-    tensor(sums, [rows, outputs])
+    let parts = floats(&parts);
+    let ([sums], _) = filled(&[([rows, outputs].into(), CHUNK)], |chunk, [sums]| {
+        parts.chunks_exact(rows * outputs).for_each(|values| kernels::add(sums, part(values, CHUNK, chunk)));
+    });
+    sums
 }
 
 /// A sum of products for each value of an image, of runs of another one.
@@ -194,7 +202,10 @@ struct Correlation {
 
 impl Correlation {
     fn run(&self, source: &FlexTensor, weights: &Packed, shape: [usize; 4]) -> FlexTensor {
-        let images = (BLOCK / self.sizes[1]).max(1);
+        // No thread has a task more than another; how images are grouped changes no value.
+        let most = (BLOCK / self.sizes[1]).max(1);
+        let tasks = shape[0].div_ceil(most).next_multiple_of(rayon::current_num_threads());
+        let images = shape[0].div_ceil(tasks);
         let ([result], _) = filled(&[(shape.into(), images * self.sizes[1])], |task, [result]| {
             let source = part(floats(source), images * self.sizes[0], task);
             pulp::Arch::new().dispatch(Images { result, source, weights, correlation: self });

@@ -4,9 +4,12 @@
 //! compiler keeps the sums in registers.
 
 use pulp::{Simd, WithSimd};
+use rayon::prelude::*;
 
 /// A row of a tile has at most this many registers.
 const MOST_VECTORS: usize = 3;
+/// Rows of weights that one task packs, at least.
+const LEAST_ROWS: usize = 64;
 /// Values that a tile may read after the last one that it uses.
 const SLACK: usize = 8;
 
@@ -82,17 +85,22 @@ pub(super) struct Packed {
 }
 
 impl Packed {
-    /// Of `[rows, columns]`.
-    pub(super) fn new([rows, columns]: [usize; 2], value: impl Fn(usize, usize) -> f32) -> Self {
+    /// Of `[rows, columns]`. `fill` gets a row, a column and where the values from that column on go; those that it leaves
+    /// are zeros.
+    pub(super) fn new([rows, columns]: [usize; 2], fill: impl Fn(usize, usize, &mut [f32]) + Sync) -> Self {
         let shape = pulp::Arch::new().dispatch(Registers::default());
         let mut packed = Self { values: Vec::new(), rows, columns, shape };
-        packed.values.reserve(rows * columns.next_multiple_of(shape.lanes));
-        for Block { first, vectors } in packed.blocks() {
-            let end = first + vectors * shape.lanes;
-            for row in 0..rows {
-                let column = |column| if column < columns { value(row, column) } else { 0.0 };
-                packed.values.extend((first..end).map(column));
-            }
+        packed.values.resize(rows * columns.next_multiple_of(shape.lanes), 0.0);
+        let mut left = &mut packed.values[..];
+        for Block { first, vectors } in shape.blocks(columns) {
+            let (block, others) = left.split_at_mut(rows * vectors * shape.lanes);
+            left = others;
+            let some = rows.div_ceil(rayon::current_num_threads()).max(LEAST_ROWS);
+            block.par_chunks_mut(some * vectors * shape.lanes).enumerate().for_each(|(task, block)| {
+                for (row, to) in (task * some..).zip(block.chunks_exact_mut(vectors * shape.lanes)) {
+                    fill(row, first, to);
+                }
+            });
         }
         packed
     }
