@@ -10,19 +10,23 @@ use elastic_space::budget::Quantity;
 use elastic_space::{Array, Subnet};
 use elastic_trainer::evaluate::accuracy;
 
+use crate::accuracies::Accuracies;
 use crate::model_file::{self, Writing};
 use crate::runs::Run;
 
 /// Costs from the shape and the latency model, accuracy from the shared weights on validation data.
-pub(crate) struct Judge<'a> {
+pub(crate) struct Judge<'a, 'r> {
     run: &'a Run,
     /// What the size of a file is asked of.
     writing: Writing,
     latency_model: Option<&'a LatencyModel>,
     images: &'a Array,
     labels: &'a [u8],
-    /// Accuracies that were measured, for the next platform's search.
+    accuracies: &'a mut Accuracies<'r>,
+    /// Accuracies that were asked for, for the next platform's search.
     pub(crate) measured: BTreeMap<Subnet, f64>,
+    /// How many of them an earlier command had measured.
+    pub(crate) cached: usize,
 }
 
 /// Validation images or texts as the network takes them, and their labels.
@@ -42,12 +46,13 @@ impl Validation {
     }
 }
 
-impl<'a> Judge<'a> {
+impl<'a, 'r> Judge<'a, 'r> {
     pub(crate) fn new(
         run: &'a Run,
         writing: Writing,
         latency_model: Option<&'a LatencyModel>,
         validation: &'a Validation,
+        accuracies: &'a mut Accuracies<'r>,
     ) -> Self {
         Self {
             run,
@@ -55,12 +60,14 @@ impl<'a> Judge<'a> {
             latency_model,
             images: &validation.images,
             labels: &validation.labels,
+            accuracies,
             measured: BTreeMap::new(),
+            cached: 0,
         }
     }
 }
 
-impl Evaluator for Judge<'_> {
+impl Evaluator for Judge<'_, '_> {
     type Error = anyhow::Error;
 
     fn cost(&mut self, subnet: &Subnet, quantity: Quantity) -> anyhow::Result<f64> {
@@ -82,7 +89,14 @@ impl Evaluator for Judge<'_> {
     }
 
     fn accuracy(&mut self, subnet: &Subnet) -> anyhow::Result<f64> {
-        let accuracy = accuracy(&self.run.loaded.supernet, subnet, self.images, self.labels);
+        let accuracy = if let Some(known) = self.accuracies.get(subnet) {
+            self.cached += 1;
+            known
+        } else {
+            let measured = accuracy(&self.run.loaded.supernet, subnet, self.images, self.labels);
+            self.accuracies.add(subnet, measured);
+            measured
+        };
         self.measured.insert(subnet.clone(), accuracy);
         Ok(accuracy)
     }

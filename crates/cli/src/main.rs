@@ -1,5 +1,6 @@
 //! The `elastic` command: trains elastic supernets, profiles devices, exports ONNX models.
 
+mod accuracies;
 mod commands;
 mod digest;
 mod exit;

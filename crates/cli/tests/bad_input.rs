@@ -28,6 +28,7 @@ const TRAIN: &str = "train --model models/tiny.yaml";
 const EXPORT: &str = "export --budget 1mflops";
 const VERIFY: &str = "verify exports/tiny-1mflops.onnx";
 const SUPERNET: &str = "runs/tiny/supernet.safetensors";
+const ACCURACIES: &str = "runs/tiny/accuracies.jsonl";
 const CHECKPOINT: &str = "runs/tiny/checkpoint.safetensors";
 
 /// A mistake that gives exit code 1.
@@ -583,6 +584,15 @@ fn exports() {
             "a form that the platform does not take",
             "export --budget 1mflops --form contrib-attention --platform host-tract",
         ),
+        case("accuracies that were changed", "export --budget 1mflops", |b| {
+            b.edit(ACCURACIES, "\"right\"", "\"wrong\"");
+        }),
+        case("accuracies of another version", "export --budget 1mflops", |b| {
+            b.edit(ACCURACIES, "accuracy/v1", "accuracy/v2");
+        }),
+        case("more right answers than images", "export --budget 1mflops", |b| {
+            b.edit(ACCURACIES, "\"images\":20", "\"images\":0");
+        }),
     ];
     check("exports", Bench::finished, &cases);
 }
@@ -668,8 +678,13 @@ fn a_full_disk_leaves_whole_files_alone() {
     bench.succeed(resume);
     assert!(bench.read(SUPERNET) == supernet, "with space the run ends as it would have");
 
+    bench.remove(ACCURACIES);
     let output = on_a_full_disk(&bench, EXPORT);
     assert_eq!(output.code, Some(1), "{}", output.stderr);
+    let warning =
+        format!("warning: write {ACCURACIES}: File too large (os error 27); accuracies are not kept");
+    assert!(output.stderr.contains(&warning), "{}", output.stderr);
+    assert!(bench.read(ACCURACIES).ends_with(b"}\n"), "only whole lines stay");
     assert!(output.stderr.contains("error: write exports/tiny-1mflops.onnx: "), "{}", output.stderr);
     for folder in ["runs/tiny", "runs/other", "exports"] {
         let entries = fs::read_dir(bench.file(folder)).expect("the folder is there");

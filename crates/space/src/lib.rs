@@ -11,6 +11,7 @@ pub mod conv;
 pub mod cost;
 pub mod file;
 pub mod genome;
+pub mod growing;
 pub mod platform;
 pub mod random;
 pub mod sampling;

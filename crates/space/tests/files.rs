@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use elastic_space::file::{read, read_json, read_yaml, sha256, write, write_json, write_yaml};
+use elastic_space::growing::{GrowingFile, json_lines};
 use elastic_space::platform::{InvalidPlatform, OnnxRuntime, Runtime};
 use elastic_space::sampling::{Mixed, Sampling};
 use elastic_space::{Budget, Platform, SearchSpace};
@@ -261,4 +262,34 @@ fn the_command_of_each_transport() {
     // Without a word about it, it is this machine.
     let platform: Platform = parse(PLATFORM).expect("a platform");
     assert_eq!(platform.transport.command(), None);
+}
+
+#[test]
+fn a_file_grows_line_by_line() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("lines.jsonl");
+    for (before, after) in [("", ""), ("1\n2\n", "1\n2\n"), ("1\n2\n3", "1\n2\n"), ("12", "")] {
+        write(&path, before.as_bytes()).expect("a file in a temporary folder");
+        let (mut first, mut second) = (
+            GrowingFile::share(path.clone()).expect("it can be opened"),
+            GrowingFile::share(path.clone()).expect("it can be opened twice"),
+        );
+        first.append_alone(b"4\n").expect("it can be written");
+        second.append_alone(b"5\n").expect("it can be written");
+        let grown = String::from_utf8(read(&path).expect("it can be read")).expect("text");
+        assert_eq!(grown, format!("{after}4\n5\n"), "`{before}`");
+    }
+}
+
+#[test]
+fn lines_of_json_and_what_a_kill_leaves() {
+    for (content, expected) in [
+        ("", Ok(vec![])),
+        ("1\n2\n", Ok(vec![1, 2])),
+        ("1\n2", Ok(vec![1])),
+        ("1\nx\n3\n", Err("line 2: expected value at line 1 column 1")),
+    ] {
+        let read = json_lines::<i64>(content.as_bytes()).map_err(|error| error.to_string());
+        assert_eq!(read, expected.map_err(str::to_owned), "`{content}`");
+    }
 }

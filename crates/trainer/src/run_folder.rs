@@ -42,6 +42,11 @@ impl RunFolder {
         self.0.join("tensorboard")
     }
 
+    /// The accuracies of subnets that searches have measured.
+    pub fn accuracies(&self) -> PathBuf {
+        self.0.join("accuracies.jsonl")
+    }
+
     /// What a stage leaves behind: a folder like a run's, to inspect, export and restart from.
     pub fn stage(&self, name: &str) -> Self {
         Self(self.0.join(STAGES).join(name))

@@ -2,18 +2,17 @@
 //! TensorBoard events.
 
 mod csv;
-mod growing;
 mod tensorboard;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use elastic_space::file::{self, ReadError, WriteError};
+use elastic_space::growing::{BadLine, GrowingFile, json_lines};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::run_folder::RunFolder;
-use growing::GrowingFile;
 
 /// One line of `metrics.jsonl`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -247,15 +246,8 @@ impl MetricsLog {
 ///
 /// [`LogError`] if the file cannot be read or another line is no record.
 pub fn read(path: &Path) -> Result<Vec<Record>, LogError> {
-    let bytes = file::read(path)?;
-    let text = String::from_utf8_lossy(&bytes);
-    let whole = text.rfind('\n').map_or(0, |end| end + 1);
-    let mut records = Vec::new();
-    for (index, line) in text[..whole].lines().enumerate() {
-        let fail = |source| LogError::Line { path: path.to_owned(), line: index + 1, source };
-        records.push(serde_json::from_str(line).map_err(fail)?);
-    }
-    Ok(records)
+    let fail = |BadLine { line, source }| LogError::Line { path: path.to_owned(), line, source };
+    json_lines(&file::read(path)?).map_err(fail)
 }
 
 /// The last evaluation of a log.

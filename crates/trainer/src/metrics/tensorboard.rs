@@ -10,10 +10,10 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use elastic_space::file::{self, WriteError};
+use elastic_space::growing::GrowingFile;
 use prost::Message;
 
 use super::Record;
-use super::growing::GrowingFile;
 
 /// How the name of an event file begins: TensorBoard knows it by that.
 pub(super) const PREFIX: &str = "events.out.tfevents.";

@@ -16,6 +16,7 @@ use super::Export;
 use super::forms::{Bench, File, FormReport};
 use super::papers::{self, Origin};
 use super::report::{BudgetReport, Report, SearchReport};
+use crate::accuracies::Accuracies;
 use crate::exit::{BudgetMissed, SubnetOverBudget};
 use crate::fewer_bits::{self, ACCURACY_KEY, AccuracyDropped, FewerBits};
 use crate::judge::{Judge, Validation};
@@ -52,6 +53,20 @@ pub(super) struct Job<'a> {
     pub(super) fewer_bits: &'a fewer_bits::Settings,
     pub(super) origin: &'a Origin,
     pub(super) reporter: &'a Reporter,
+}
+
+/// What one search after the other learns of the run's subnets.
+pub(super) struct Knowledge<'a> {
+    /// Accuracies that this command asked for: the next search begins with them.
+    pub(super) known: BTreeMap<Subnet, f64>,
+    /// Accuracies of earlier commands: they cost nothing, and change no search.
+    pub(super) accuracies: Accuracies<'a>,
+}
+
+/// What a search found, and how many of its accuracies an earlier command had measured.
+struct Found {
+    outcome: Outcome,
+    cached: usize,
 }
 
 /// A candidate that holds every budget.
@@ -93,9 +108,9 @@ fn slowdown_note(slowdown: f64) -> String {
 }
 
 impl Job<'_> {
-    /// Searches, proves and writes the model. `known` holds accuracies of earlier searches, and gets
-    /// those of this one.
-    pub(super) fn export(&self, known: &mut BTreeMap<Subnet, f64>) -> anyhow::Result<Report> {
+    /// Searches, proves and writes the model. `knowledge` gets what this search learns.
+    pub(super) fn export(&self, knowledge: &mut Knowledge<'_>) -> anyhow::Result<Report> {
+        let known = &knowledge.known;
         let settings = Settings {
             strategy: self.request.search,
             population: self.request.population,
@@ -104,8 +119,8 @@ impl Job<'_> {
             seed: self.request.seed.map_or(self.run.model.seed(), Seed),
             known: known.iter().map(|(subnet, accuracy)| (subnet.clone(), *accuracy)).collect(),
         };
-        let outcome = self.search(&settings, known)?;
-        let winner = self.choose(&outcome)?;
+        let found = self.search(&settings, knowledge)?;
+        let winner = self.choose(&found.outcome)?;
         self.reporter.detail(&format!("verifying {}", winner.point.subnet));
         let proof = proof::prove(
             self.run,
@@ -117,20 +132,22 @@ impl Job<'_> {
         )?;
         let path = self.request.out.join(self.file_name());
         file::write(&path, &winner.file.bytes)?;
-        let report = self.report(&settings, &outcome, winner, proof);
+        let report = self.report(&settings, found, winner, proof);
         file::write_json(&path.with_extension("json"), &report)?;
         papers::write(&path, &report, self.origin, &self.run.model.data)?;
         Ok(report)
     }
 
-    fn search(&self, settings: &Settings, known: &mut BTreeMap<Subnet, f64>) -> anyhow::Result<Outcome> {
+    fn search(&self, settings: &Settings, knowledge: &mut Knowledge<'_>) -> anyhow::Result<Found> {
         let title =
             self.profile.map_or_else(|| "search".to_owned(), |profile| format!("search {}", profile.name));
         let mut task = self.reporter.task(&title, settings.max_evaluations as u64);
         let latency_model = self.profile.map(|profile| &profile.latency_model);
-        let mut judge = Judge::new(self.run, self.writings[0], latency_model, self.validation);
+        let Knowledge { known, accuracies } = knowledge;
+        let mut judge = Judge::new(self.run, self.writings[0], latency_model, self.validation, accuracies);
         if let Some(subnet) = self.named {
-            return self.only(subnet, &mut judge);
+            let outcome = self.only(subnet, &mut judge)?;
+            return Ok(Found { outcome, cached: judge.cached });
         }
         let outcome =
             search(&self.run.model.space, &self.request.budget, &mut judge, settings, &mut |progress| {
@@ -138,11 +155,11 @@ impl Job<'_> {
                 task.at(done, total, &format!("best {}", percent(progress.best)));
             })?;
         known.append(&mut judge.measured);
-        Ok(outcome)
+        Ok(Found { outcome, cached: judge.cached })
     }
 
     /// What a search that sees one subnet finds.
-    fn only(&self, subnet: &Subnet, judge: &mut Judge<'_>) -> anyhow::Result<Outcome> {
+    fn only(&self, subnet: &Subnet, judge: &mut Judge<'_, '_>) -> anyhow::Result<Outcome> {
         let mut costs = Vec::new();
         for budget in &self.request.budget {
             let cost = judge.cost(subnet, budget.quantity)?;
@@ -314,7 +331,8 @@ impl Job<'_> {
         Ok(build(&self.run.model.space, subnet, &weights, &model_file::options(self.run, subnet, writing)?)?)
     }
 
-    fn report(&self, settings: &Settings, outcome: &Outcome, winner: Winner, proof: Proof) -> Report {
+    fn report(&self, settings: &Settings, found: Found, winner: Winner, proof: Proof) -> Report {
+        let Found { outcome, cached } = found;
         let Winner { point, file: model, measurement, forms, fewer_bits } = winner;
         let cost = self.run.model.space.cost(&point.subnet);
         let features = self.run.model.space.features(&point.subnet);
@@ -355,9 +373,11 @@ impl Job<'_> {
             search: SearchReport {
                 strategy: settings.strategy,
                 evaluations: outcome.evaluations,
+                cached,
                 population: settings.population,
                 seed: settings.seed.0,
-                front: outcome.front.clone(),
+                front: outcome.front,
+                evaluated: outcome.evaluated,
             },
             subnet: point.subnet,
             checkpoint: self.run.loaded.sha256.clone(),

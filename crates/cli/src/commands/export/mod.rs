@@ -20,6 +20,7 @@ use elastic_space::budget::Quantity;
 use elastic_space::{Budget, SearchSpace, Subnet, file};
 use elastic_trainer::calibration::observed_images;
 
+use crate::accuracies::Accuracies;
 use crate::fewer_bits::{self, AccuracyDrop};
 use crate::judge::Validation;
 use crate::model_file::{BatchSize, FormChoice, PrecisionChoice, Writing};
@@ -28,7 +29,7 @@ use crate::progress::Reporter;
 use crate::runs::Run;
 use crate::table::{self, Format};
 
-use job::Job;
+use job::{Job, Knowledge};
 use papers::Origin;
 
 /// Search the best subnet under budgets and write it as ONNX, verified.
@@ -155,7 +156,8 @@ impl Export {
         drop(train);
         let validation = Validation::new(&run, &images, self.images);
         let targets = if profiles.is_empty() { vec![None] } else { profiles.iter().map(Some).collect() };
-        let mut known = BTreeMap::new();
+        let accuracies = Accuracies::open(&run, &validation, reporter)?;
+        let mut knowledge = Knowledge { known: BTreeMap::new(), accuracies };
         let mut reports = Vec::new();
         for profile in targets {
             let job = Job {
@@ -170,12 +172,12 @@ impl Export {
                 origin: &origin,
                 reporter,
             };
-            reports.push(job.export(&mut known)?);
+            reports.push(job.export(&mut knowledge)?);
         }
         match format {
             Format::Json => table::print_json(&reports),
             Format::Table => {
-                report::print(&reports, &self.out);
+                report::print(&reports, &self.out, knowledge.accuracies.path());
                 Ok(())
             }
         }

@@ -68,14 +68,20 @@ pub(super) struct BudgetReport {
 #[serde(rename_all = "kebab-case")]
 pub(super) struct SearchReport {
     pub(super) strategy: Strategy,
+    /// Accuracies that the search asked for.
     pub(super) evaluations: usize,
+    /// How many of them an earlier command had measured.
+    pub(super) cached: usize,
     pub(super) population: usize,
     pub(super) seed: u64,
     pub(super) front: Vec<Point>,
+    /// Every subnet whose accuracy was known: those of earlier searches of this command that hold the budgets, then this
+    /// search's in their order. Costs are in the base unit of their quantity.
+    pub(super) evaluated: Vec<Point>,
 }
 
-/// Prints one row a model.
-pub(super) fn print(reports: &[Report], out: &Path) {
+/// Prints one row a model; accuracies that were not measured again are from the file `accuracies`.
+pub(super) fn print(reports: &[Report], out: &Path, accuracies: &Path) {
     let rows: Vec<Vec<String>> = reports
         .iter()
         .map(|report| {
@@ -143,5 +149,10 @@ pub(super) fn print(reports: &[Report], out: &Path) {
         } else {
             println!("{}: budget {}", file.display(), budgets.join(", "));
         }
+    }
+    let sum = |of: fn(&SearchReport) -> usize| reports.iter().map(|report| of(&report.search)).sum::<usize>();
+    let (cached, evaluations) = (sum(|search| search.cached), sum(|search| search.evaluations));
+    if cached > 0 {
+        println!("{cached} of {evaluations} accuracies were measured before: {}", accuracies.display());
     }
 }
