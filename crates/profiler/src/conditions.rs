@@ -16,6 +16,17 @@ pub enum ConditionError {
         /// What happened.
         reason: String,
     },
+    /// A core that this device has not, or that this process may not use.
+    #[error(
+        "the platform's affinity names core {core}, which this process cannot use here: see `nproc`, or leave it out"
+    )]
+    NoCore {
+        /// The core.
+        core: usize,
+    },
+    /// The system does not keep a thread on chosen cores.
+    #[error("keep the session on the platform's affinity: {0}")]
+    Affinity(String),
     /// The device does not say how warm it is.
     #[error(
         "the platform limits the temperature, and this device has no sensor below /sys/class/thermal: leave out `thermal`"
@@ -43,6 +54,37 @@ pub enum ConditionError {
         /// What is allowed.
         limit_mb: u64,
     },
+}
+
+/// Keeps this thread, and those that it starts from now on, on some cores; all stay as they are where none is named.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(crate) fn stay_on(cores: &[usize]) -> Result<(), ConditionError> {
+    use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+    use nix::unistd::Pid;
+
+    if cores.is_empty() {
+        return Ok(());
+    }
+    let this = Pid::from_raw(0);
+    let allowed = sched_getaffinity(this).map_err(|error| ConditionError::Affinity(error.to_string()))?;
+    let mut set = CpuSet::new();
+    for &core in cores {
+        if !allowed.is_set(core).unwrap_or(false) {
+            return Err(ConditionError::NoCore { core });
+        }
+        set.set(core).map_err(|_| ConditionError::NoCore { core })?;
+    }
+    sched_setaffinity(this, &set).map_err(|error| ConditionError::Affinity(error.to_string()))
+}
+
+/// Cores cannot be chosen here.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub(crate) fn stay_on(cores: &[usize]) -> Result<(), ConditionError> {
+    if cores.is_empty() {
+        Ok(())
+    } else {
+        Err(ConditionError::Affinity("this system does not offer it".into()))
+    }
 }
 
 /// Clocks that are fixed until this value goes away.
@@ -118,6 +160,31 @@ pub(crate) fn check_memory(memory: Option<&Memory>, held_bytes: Option<u64>) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_session_stays_on_its_cores() {
+        use nix::sched::{CpuSet, sched_getaffinity};
+        use nix::unistd::Pid;
+
+        let stayed = std::thread::spawn(|| {
+            let allowed = sched_getaffinity(Pid::from_raw(0)).expect("this thread has cores");
+            let all: Vec<usize> =
+                (0..CpuSet::count()).filter(|&core| allowed.is_set(core) == Ok(true)).collect();
+            stay_on(&all[..1]).expect("a core that is allowed");
+            // A thread that is started from here inherits it.
+            let now = std::thread::spawn(|| sched_getaffinity(Pid::from_raw(0)).expect("cores"));
+            let now = now.join().expect("no panic");
+            let left: Vec<usize> =
+                (0..CpuSet::count()).filter(|&core| now.is_set(core) == Ok(true)).collect();
+            (all[..1].to_vec(), left)
+        });
+        let (asked, left) = stayed.join().expect("no panic");
+        assert_eq!(left, asked);
+        let beyond = CpuSet::count() - 1;
+        let refused = std::thread::spawn(move || stay_on(&[0, beyond])).join().expect("no panic");
+        assert_eq!(refused, Err(ConditionError::NoCore { core: beyond }));
+    }
 
     #[test]
     fn a_session_waits_until_the_device_is_cool() {

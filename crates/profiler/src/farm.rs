@@ -326,10 +326,7 @@ impl Plan {
                 subnet: planned.subnet.clone(),
                 load_us: record.load_us,
                 first_run_us: record.first_run_us,
-                latency: Measurement {
-                    p50_us: record.latency.ratio_to_reference * reference_us,
-                    ..record.latency.clone()
-                },
+                latency: record.latency.clone().beside(reference_us),
             })
             .collect();
         let nodes = of_plan
@@ -427,13 +424,7 @@ fn together<'a>(references: impl Iterator<Item = &'a Record>) -> Course {
         if !seen.insert((record.environment.time.clone(), format!("{:?}", record.course))) {
             continue;
         }
-        let course = &record.course;
-        all.sessions += course.sessions;
-        all.rounds += course.rounds;
-        all.voided_blocks += course.voided_blocks;
-        all.warm_up_runs += course.warm_up_runs;
-        all.unsettled += course.unsettled;
-        all.peak_memory_bytes = all.peak_memory_bytes.max(course.peak_memory_bytes);
+        all.add(&record.course);
     }
     all
 }

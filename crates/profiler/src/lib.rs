@@ -9,6 +9,7 @@ pub mod boosted;
 pub mod compare;
 mod conditions;
 pub mod environment;
+pub mod extend;
 pub mod farm;
 pub mod identity;
 pub mod inputs;

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::boosted::Boosted;
-use crate::statistics::{mean, quantile, sorted, spearman};
+use crate::statistics::{conformal, mean, quantile, sorted, spearman};
 
 /// The least number of measured subnets for a model.
 pub const MIN_ROWS: usize = 2;
@@ -389,10 +389,7 @@ fn errors(rows: &[Row<'_>], predictions: &[f64]) -> (CvError, f64) {
         spearman: spearman(&measured, predictions),
     };
     let excess = sorted(pairs().map(|(y, guess)| y / guess - 1.0));
-    // The rank of split conformal prediction (https://arxiv.org/abs/1604.04173): one more than the
-    // share asks for, since a new subnet is one more draw. With fewer than nine it is the largest.
-    let rank = ((excess.len() + 1) as f64 * UPPER_SHARE).ceil() as usize;
-    (cv, excess[rank.min(excess.len()) - 1].max(0.0))
+    (cv, conformal(&excess, UPPER_SHARE).max(0.0))
 }
 
 #[cfg(test)]

@@ -13,6 +13,14 @@ pub(crate) fn quantile(sorted: &[f64], q: f64) -> f64 {
     sorted[below] + (position - below as f64) * (sorted[above] - sorted[below])
 }
 
+/// The value that a new draw stays within with the probability `share`, by the rank of split conformal prediction
+/// (<https://arxiv.org/abs/1604.04173>): one more than the share asks for, since the new one is one more draw. With too few values
+/// for that it is the largest.
+pub(crate) fn conformal(sorted: &[f64], share: f64) -> f64 {
+    let rank = ((sorted.len() + 1) as f64 * share).ceil() as usize;
+    sorted[rank.min(sorted.len()) - 1]
+}
+
 /// The values in ascending order.
 pub(crate) fn sorted(values: impl IntoIterator<Item = f64>) -> Vec<f64> {
     let mut values: Vec<f64> = values.into_iter().collect();
@@ -99,6 +107,16 @@ fn ranks(values: &[f64]) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn conformal_ranks_by_hand() {
+        let nine: Vec<f64> = (1..=9).map(f64::from).collect();
+        let nineteen: Vec<f64> = (1..=19).map(f64::from).collect();
+        // 10 x 0.9 = 9, 20 x 0.9 = 18; with fewer than nine the rank is one that there is not.
+        assert_eq!(conformal(&nine, 0.9), 9.0);
+        assert_eq!(conformal(&nineteen, 0.9), 18.0);
+        assert_eq!(conformal(&[1.0, 2.0], 0.9), 2.0);
+    }
 
     #[test]
     fn quantiles_by_hand() {

@@ -84,7 +84,24 @@ pub struct Course {
     pub peak_memory_bytes: Option<u64>,
 }
 
+impl Measurement {
+    /// With the latency that its ratio comes to where the reference takes so many microseconds.
+    pub(crate) fn beside(self, reference_us: f64) -> Self {
+        Self { p50_us: self.ratio_to_reference * reference_us, ..self }
+    }
+}
+
 impl Course {
+    /// Takes in another measurement's course.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.sessions += other.sessions;
+        self.rounds += other.rounds;
+        self.voided_blocks += other.voided_blocks;
+        self.warm_up_runs += other.warm_up_runs;
+        self.unsettled += other.unsettled;
+        self.peak_memory_bytes = self.peak_memory_bytes.max(other.peak_memory_bytes);
+    }
+
     pub(crate) fn new(rounds: &[Round], warm_ups: &[WarmUp], peak_memory_bytes: Option<u64>) -> Self {
         Self {
             sessions: warm_ups.len(),

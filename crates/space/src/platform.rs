@@ -1,6 +1,6 @@
 //! A target device, described in one YAML file; the file's stem is its name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -28,6 +28,10 @@ pub struct Platform {
     pub runtime: Runtime,
     /// Inputs of one run.
     pub batch: usize,
+    /// The processor's cores, by number, that a session may run on: the big ones of a processor with two kinds. Left out, the system
+    /// chooses. On Linux and Android.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub affinity: Vec<usize>,
     /// How the clocks are fixed while models are measured; left out, they are taken as they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clocks: Option<Clocks>,
@@ -300,6 +304,14 @@ pub enum InvalidPlatform {
         /// The least samples.
         least: usize,
     },
+    /// More threads than cores.
+    #[error("affinity names {cores} cores for {threads} threads: name as many cores, or use fewer threads")]
+    Affinity {
+        /// The cores.
+        cores: usize,
+        /// The runtime's threads.
+        threads: usize,
+    },
     /// A range of versions that cannot be read.
     #[error("runtime.onnx-runtime.version is `{found}`: {reason}; write it like `>=1.24, <2`")]
     Version {
@@ -367,6 +379,10 @@ impl Platform {
             if !(found > 0.0 && found.is_finite()) {
                 return Err(InvalidPlatform::Percent { field, found });
             }
+        }
+        let cores = BTreeSet::from_iter(&self.affinity).len();
+        if cores > 0 && cores < threads {
+            return Err(InvalidPlatform::Affinity { cores, threads });
         }
         let (most, least) = (self.measure.max_samples, self.measure.min_samples);
         if most < least {

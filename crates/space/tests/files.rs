@@ -75,6 +75,20 @@ fn an_enum_in_yaml_is_a_map_of_one_entry() {
 }
 
 #[test]
+fn a_platform_has_a_core_for_each_thread() {
+    let mut platform: Platform = parse(PLATFORM).expect("a platform with two threads");
+    for (affinity, expected) in [
+        (vec![], None),
+        (vec![2, 3], None),
+        // A core that is named twice is one.
+        (vec![2, 2], Some("affinity names 1 cores for 2 threads: name as many cores, or use fewer threads")),
+    ] {
+        platform.affinity = affinity;
+        assert_eq!(platform.validate().err().map(|error| error.to_string()).as_deref(), expected);
+    }
+}
+
+#[test]
 fn what_is_written_reads_back_equal() {
     let platform: Platform = parse(PLATFORM).expect("a platform");
     let tract = Platform { runtime: Runtime::Tract(Default::default()), ..platform.clone() };

@@ -15,7 +15,7 @@ use super::protocol::{
     FailureKind, MAX_LINE, MAX_MODELS, MAX_ROUNDS, MeasureRequest, PROTOCOL, Reply, Request,
 };
 use super::store::{Store, StoreError};
-use crate::conditions::{FixedClocks, check_memory, cool_down};
+use crate::conditions::{FixedClocks, check_memory, cool_down, stay_on};
 use crate::identity::Host;
 use crate::local::OpenDeviceError;
 use crate::measure::{Session, microseconds};
@@ -271,6 +271,8 @@ fn measure(request: &MeasureRequest, models: &[Vec<u8>], say: &dyn Fn(Reply)) ->
         cool_down(thermal, &mut || sensors.read().millicelsius, &mut wait)?;
     }
     let _fixed = FixedClocks::set(platform.clocks.as_ref())?;
+    // The runtime's threads are started by this one.
+    stay_on(&platform.affinity)?;
     let (mut environment, mut device) = open_here(platform, &task)?;
     let startup =
         |startup: &crate::local::Startup| [microseconds(startup.load), microseconds(startup.first_run)];

@@ -3,6 +3,7 @@
 mod compare;
 mod farm;
 mod models;
+mod near;
 
 use std::path::{Path, PathBuf};
 
@@ -53,6 +54,8 @@ pub(crate) struct Profile {
     /// Subnets to measure, the largest and the smallest among them [default: the platform file's].
     #[arg(long)]
     subnets: Option<usize>,
+    #[command(flatten)]
+    near: near::Near,
     /// Seed of the subnets and of the order of measuring [default: the run's].
     #[arg(long)]
     seed: Option<u64>,
@@ -91,6 +94,7 @@ impl Profile {
             }
             None => {}
         }
+        self.near.check()?;
         let named = platforms::read(&self.platform.take().context("clap asks for --platform")?)?;
         // Before anything is built: the wrong device is told at once.
         check_device(&named.platform)?;
@@ -138,6 +142,7 @@ impl Profile {
         let profile = profile(&request, &mut |done, total| task.at(done as u64, total as u64, ""))?;
         drop(task);
         profile.write(&path)?;
+        let profile = self.near.extend(profile, &request, &run, &path, reporter)?;
         if self.report {
             let page = path.with_extension("html");
             file::write(&page, report::profile::html(&profile).as_bytes())?;
@@ -183,6 +188,12 @@ fn candidates(run: &Run, count: usize, seed: Seed, batch: usize) -> anyhow::Resu
     }
     subnets.dedup();
     subnets.truncate(count);
+    built(run, subnets, batch)
+}
+
+/// Subnets as they are measured.
+fn built(run: &Run, subnets: Vec<Subnet>, batch: usize) -> anyhow::Result<Vec<Candidate>> {
+    let space = &run.model.space;
     let options = GraphOptions {
         batch: Batch::Fixed(batch),
         form: Form::Portable,
