@@ -103,7 +103,7 @@ pub struct Visit {
     pub cpu_us: Option<f64>,
     /// The reference's median run around this visit, in microseconds.
     pub reference_us: f64,
-    /// Energy of a run in microjoules, of the whole processor, where it has a meter.
+    /// Energy of a run in microjoules, of the whole processor or board, where it has a meter.
     pub energy_uj: Option<f64>,
     /// What speaks against this visit.
     pub flags: Vec<Flag>,
@@ -322,10 +322,8 @@ impl<'a> Session<'a> {
             visit.cpu_us = visit.cpu_us.zip(sample.cpu).map(|(sum, cpu)| sum + microseconds(cpu));
         }
         let after = self.device.vitals();
-        // A meter that begins anew in between tells nothing.
-        let used = before.energy_uj.zip(after.energy_uj).and_then(|(from, to)| to.checked_sub(from));
-        visit.energy_uj = used.map(|used| used as f64 / runs as f64);
         let wall: f64 = visit.wall_us.iter().sum();
+        visit.energy_uj = before.energy_until(&after, wall).map(|used| used / runs as f64);
         if visit.cpu_us.is_some_and(|cpu| cpu > 0.0 && wall / cpu > CONTENDED_ABOVE) {
             visit.flags.push(Flag::Contended);
         }

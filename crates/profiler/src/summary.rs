@@ -42,7 +42,7 @@ pub struct Measurement {
     pub session_ratios: Vec<f64>,
     /// All wall time over all CPU time; absent where CPU time is not known.
     pub wall_per_cpu: Option<f64>,
-    /// Energy of a run in microjoules, of the whole processor: the median over the rounds; absent where there is no meter.
+    /// Energy of a run in microjoules, of the whole processor or board: the median over the rounds; absent where there is no meter.
     pub energy_uj: Option<f64>,
     /// Visits with something against them; they count nowhere above.
     pub flagged: Flagged,
