@@ -104,6 +104,13 @@ pub(crate) struct BudgetMissed {
     pub(crate) note: String,
 }
 
+/// A training that was asked to stop.
+#[derive(Debug, Error)]
+#[error("stopped at step {step}, with a checkpoint: the same command goes on")]
+pub(crate) struct Interrupted {
+    pub(crate) step: u64,
+}
+
 /// Arguments that do not go together.
 #[derive(Debug, Error)]
 #[error("{0}")]
@@ -150,6 +157,9 @@ fn exit_of(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
     }
     if cause.is::<WrongUsage>() {
         return Some(Exit::Usage);
+    }
+    if cause.is::<Interrupted>() {
+        return Some(Exit::Interrupted);
     }
     if cause.is::<VerificationFailed>() || cause.is::<AccuracyChanged>() {
         return Some(Exit::Mismatch);
@@ -266,6 +276,55 @@ mod tests {
         let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
         for (code, meaning) in rows() {
             assert!(help.contains(&format!(" {code} {meaning}")), "{code} {meaning}: {help}");
+        }
+    }
+
+    #[test]
+    fn a_part_on_another_provider_and_the_device_that_is_not_there() {
+        let node = || ("matmul".to_owned(), "MatMul".to_owned());
+        let (asked, found) = ("OpenVINOExecutionProvider", "CPUExecutionProvider".to_owned());
+        let refused = |kind| RemoteError::Refused {
+            command: "ssh board elastic agent".to_owned(),
+            kind,
+            message: "no".to_owned(),
+        };
+        let (operator, name) = node();
+        let elsewhere = NotMeasured::OtherProvider { node: name, operator, found, asked };
+        let (name, operator) = node();
+        let fallback = NotMeasured::Fallback { found: 3, node: name, operator, allowed: 2, asked };
+        for (error, expected) in [
+            (elsewhere, Exit::Provider),
+            (fallback, Exit::Provider),
+            (refused(FailureKind::Provider).into(), Exit::Provider),
+            (refused(FailureKind::Identity).into(), Exit::Device),
+            (refused(FailureKind::Runtime).into(), Exit::Device),
+            (refused(FailureKind::Run).into(), Exit::Failure),
+        ] {
+            let message = error.to_string();
+            let profiled = anyhow::Error::new(ProfileError::NotMeasured(error)).context("profile it");
+            assert_eq!(of(&profiled), expected, "{message}");
+        }
+    }
+
+    #[test]
+    fn the_first_cause_that_says_anything_decides() {
+        let dropped = || BudgetMissed {
+            budget: "1ms".to_owned(),
+            platform: "board".to_owned(),
+            tried: 8,
+            best: "2 ms".to_owned(),
+            unstable: false,
+            note: String::new(),
+        };
+        for (error, expected) in [
+            (anyhow::anyhow!("the disk is full"), Exit::Failure),
+            (WrongUsage("no".to_owned()).into(), Exit::Usage),
+            (dropped().into(), Exit::OverBudget),
+            (BudgetMissed { unstable: true, ..dropped() }.into(), Exit::Unstable),
+            (anyhow::Error::new(dropped()).context("export").context("pipeline"), Exit::OverBudget),
+            (Interrupted { step: 3 }.into(), Exit::Interrupted),
+        ] {
+            assert_eq!(of(&error), expected, "{error:#}");
         }
     }
 }

@@ -85,6 +85,7 @@ fn locate(given: &str) -> anyhow::Result<PathBuf> {
     }
 }
 
-fn stem(path: &Path) -> String {
+/// The name of a file without its ending.
+pub(crate) fn stem(path: &Path) -> String {
     path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }

@@ -16,6 +16,7 @@ fn help() {
         "profile ",
         "export ",
         "verify ",
+        "pipeline ",
         "doctor ",
         "runtime ",
         "runtime install ",

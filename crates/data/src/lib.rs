@@ -10,6 +10,7 @@ pub mod config;
 pub mod emoji;
 pub mod examples;
 pub mod fetch;
+mod files;
 pub mod idx;
 pub mod images;
 pub mod load;

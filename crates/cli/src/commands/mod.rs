@@ -3,14 +3,15 @@
 mod agent;
 mod data;
 mod doctor;
-mod export;
+pub(crate) mod export;
 mod inspect;
+mod pipeline;
 mod platform;
-mod profile;
+pub(crate) mod profile;
 mod report;
 mod runtime;
 mod schema;
-mod train;
+pub(crate) mod train;
 mod verify;
 
 use clap::Subcommand;
@@ -28,6 +29,7 @@ pub(crate) enum Command {
     Profile(profile::Profile),
     Export(export::Export),
     Verify(verify::Verify),
+    Pipeline(pipeline::Pipeline),
     #[command(subcommand)]
     Platform(platform::Platform),
     Agent(agent::Agent),
@@ -50,6 +52,7 @@ impl Command {
             Self::Profile(command) => return command.run(reporter, output),
             Self::Export(command) => command.run(reporter, format()?)?,
             Self::Verify(command) => command.run(reporter, format()?)?,
+            Self::Pipeline(command) => return command.run(reporter, format()?),
             Self::Platform(command) => command.run(format()?)?,
             Self::Agent(command) => return command.run(),
             Self::Doctor(command) => command.run(format()?)?,

@@ -6,6 +6,7 @@ use elastic_space::Platform;
 use elastic_trainer::Model;
 use schemars::{JsonSchema, schema_for};
 
+use crate::pipeline::Pipeline;
 use crate::table;
 
 /// Print the JSON schema of a file format, for editors and checks.
@@ -21,6 +22,8 @@ enum Kind {
     Model,
     /// platforms/*.yaml
     Platform,
+    /// elastic.yaml
+    Pipeline,
     /// The lines between `elastic profile` and `elastic agent`.
     Agent,
 }
@@ -41,6 +44,7 @@ impl Schema {
         table::print_json(&match self.kind {
             Kind::Model => schema_for!(Model),
             Kind::Platform => schema_for!(Platform),
+            Kind::Pipeline => schema_for!(Pipeline),
             Kind::Agent => schema_for!(Line),
         })
     }

@@ -1,8 +1,6 @@
 //! `elastic train`
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, bail};
 use clap::Args;
@@ -20,6 +18,7 @@ use serde::Serialize;
 
 use crate::exit::{self, Exit};
 use crate::health;
+use crate::interrupt::Interrupt;
 use crate::progress::Reporter;
 use crate::runs::{RUNS, known, read_model, require_model_file, run_name};
 use crate::table::{self, Format, percent};
@@ -71,51 +70,8 @@ pub(crate) struct Train {
 
 impl Train {
     pub(crate) fn run(self, reporter: &Reporter, format: Format) -> anyhow::Result<Exit> {
-        let folder = RunFolder(self.out.clone().unwrap_or_else(|| self.default_folder()));
-        let mut model = self.resolve(&folder)?;
-        if folder.is_finished() {
-            let finished = read_model(&folder.config())?;
-            model.data = model.data.completed_by(&finished.data);
-            if finished != model {
-                bail!(
-                    "{} holds a finished run with another configuration: choose another --out, or remove the folder",
-                    folder.0.display()
-                );
-            }
-            reporter.say(&format!("{} has finished already: nothing to do", folder.0.display()));
-            summarise(&folder, format)?;
-            return Ok(Exit::Ok);
-        }
-        let device = self.device.open()?;
-        let data = read_data(&mut model, reporter)?;
-        reporter.say(&format!(
-            "training {} on {} {} ({} for validation) into {}",
-            self.source(&folder).display(),
-            data.train.len(),
-            data.train.kind(),
-            data.validation.len(),
-            folder.0.display()
-        ));
-        if let Some(name) = device::name(&device) {
-            reporter.say(&format!("device {}: {name}", self.device));
-        }
-        let stop = Arc::new(AtomicBool::new(false));
-        let flag = Arc::clone(&stop);
-        ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed)).context("listen for Ctrl-C")?;
-        let stages = plan(&model)?;
-        let steps = stages.iter().map(|stage| stage.steps).sum();
-        let mut task = reporter.task("train", steps);
-        let start = if self.resume { Start::Resume } else { Start::Fresh };
-        let place = Place { folder: &folder, device };
-        let outcome = train(&model, data, place, start, &stop, &mut |event| match event {
-            Event::Stage(stage) if stages.len() > 1 => reporter.say(&announce(stage)),
-            Event::Stage(_) => {}
-            Event::Step { step, loss } => task.at(step, steps, &format!("loss {loss:.3}")),
-            Event::Logged(record) => reporter.say(&describe(record)),
-            Event::Saved { step } => reporter.detail(&format!("checkpoint at step {step}")),
-        })?;
-        drop(task);
-        match outcome {
+        let folder = self.folder();
+        match self.train(reporter, &*Interrupt::listen()?)? {
             Outcome::Finished => {
                 summarise(&folder, format)?;
                 Ok(Exit::Ok)
@@ -136,6 +92,55 @@ impl Train {
                 Ok(Exit::Interrupted)
             }
         }
+    }
+
+    /// Trains, and prints no result.
+    pub(crate) fn train(&self, reporter: &Reporter, interrupt: &Interrupt) -> anyhow::Result<Outcome> {
+        let folder = self.folder();
+        let mut model = self.resolve()?;
+        if folder.is_finished() {
+            let finished = read_model(&folder.config())?;
+            model.data = model.data.completed_by(&finished.data);
+            if finished != model {
+                bail!(
+                    "{} holds a finished run with another configuration: choose another --out, or remove the folder",
+                    folder.0.display()
+                );
+            }
+            reporter.say(&format!("{} has finished already: nothing to do", folder.0.display()));
+            return Ok(Outcome::Finished);
+        }
+        let device = self.device.open()?;
+        let data = read_data(&mut model, reporter)?;
+        reporter.say(&format!(
+            "training {} on {} {} ({} for validation) into {}",
+            self.source(&folder).display(),
+            data.train.len(),
+            data.train.kind(),
+            data.validation.len(),
+            folder.0.display()
+        ));
+        if let Some(name) = device::name(&device) {
+            reporter.say(&format!("device {}: {name}", self.device));
+        }
+        let stages = plan(&model)?;
+        let steps = stages.iter().map(|stage| stage.steps).sum();
+        let mut task = reporter.task("train", steps);
+        let start = if self.resume { Start::Resume } else { Start::Fresh };
+        let place = Place { folder: &folder, device };
+        let heeding = interrupt.heed();
+        Ok(train(&model, data, place, start, heeding.asked(), &mut |event| match event {
+            Event::Stage(stage) if stages.len() > 1 => reporter.say(&announce(stage)),
+            Event::Stage(_) => {}
+            Event::Step { step, loss } => task.at(step, steps, &format!("loss {loss:.3}")),
+            Event::Logged(record) => reporter.say(&describe(record)),
+            Event::Saved { step } => reporter.detail(&format!("checkpoint at step {step}")),
+        })?)
+    }
+
+    /// The folder of the run.
+    pub(crate) fn folder(&self) -> RunFolder {
+        RunFolder(self.out.clone().unwrap_or_else(|| self.default_folder()))
     }
 
     /// The file that describes the model: a run that is resumed, or a stage that another run begins after,
@@ -164,11 +169,11 @@ impl Train {
     }
 
     /// The model with the flags applied.
-    fn resolve(&self, folder: &RunFolder) -> anyhow::Result<Model> {
+    pub(crate) fn resolve(&self) -> anyhow::Result<Model> {
         if let Some(stage) = &self.from {
             require_stage(stage)?;
         }
-        let path = self.source(folder);
+        let path = self.source(&self.folder());
         if path == self.model() {
             require_model_file(&path)?;
         }

@@ -31,6 +31,7 @@ use crate::table::{self, Format};
 
 use job::{Job, Knowledge};
 use papers::Origin;
+pub(crate) use report::Report;
 
 /// Search the best subnet under budgets and write it as ONNX, verified.
 ///
@@ -109,6 +110,26 @@ pub(crate) struct Export {
 
 impl Export {
     pub(crate) fn run(self, reporter: &Reporter, format: Format) -> anyhow::Result<()> {
+        self.check()?;
+        if let Some(model) = &self.model {
+            return pretrained::export(model, &self, format);
+        }
+        let (reports, accuracies) = self.export(reporter)?;
+        match format {
+            Format::Json => table::print_json(&reports),
+            Format::Table => {
+                report::print(&reports, &self.out, &accuracies);
+                Ok(())
+            }
+        }
+    }
+
+    /// Checks what the command line says of itself.
+    ///
+    /// # Errors
+    ///
+    /// A number that is too small, with its flag; a latency budget without a platform.
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
         for (flag, value, least) in [
             ("--evaluations", self.evaluations, 1),
             ("--population", self.population, 2),
@@ -119,15 +140,18 @@ impl Export {
                 bail!("{flag} is {value}: it must be at least {least}");
             }
         }
-        if let Some(model) = &self.model {
-            return pretrained::export(model, &self, format);
-        }
-        let profiles = self.profiles()?;
-        if profiles.is_empty() && self.budget.iter().any(|budget| budget.quantity == Quantity::Latency) {
+        let is_latency = |budget: &Budget| budget.quantity == Quantity::Latency;
+        if self.platform.is_empty() && !self.all_platforms && self.budget.iter().any(is_latency) {
             bail!(
                 "a latency budget needs a platform: name one that is profiled with --platform, or --all-platforms"
             );
         }
+        Ok(())
+    }
+
+    /// Writes the models of a run; no result is printed. Also given is the file of the accuracies that were measured.
+    pub(crate) fn export(&self, reporter: &Reporter) -> anyhow::Result<(Vec<Report>, PathBuf)> {
+        let profiles = self.profiles()?;
         let run = Run::open(self.run.as_deref())?;
         for profile in &profiles {
             if profile.space != run.model.space {
@@ -161,7 +185,7 @@ impl Export {
         let mut reports = Vec::new();
         for profile in targets {
             let job = Job {
-                request: &self,
+                request: self,
                 named: named.as_ref(),
                 run: &run,
                 profile,
@@ -174,13 +198,7 @@ impl Export {
             };
             reports.push(job.export(&mut knowledge)?);
         }
-        match format {
-            Format::Json => table::print_json(&reports),
-            Format::Table => {
-                report::print(&reports, &self.out, knowledge.accuracies.path());
-                Ok(())
-            }
-        }
+        Ok((reports, knowledge.accuracies.path().to_owned()))
     }
 
     /// How the model may be written. More than one where the fastest is to be `measured`.

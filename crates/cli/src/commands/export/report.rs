@@ -18,9 +18,10 @@ use crate::table::{self, percent};
 /// What is written beside a model.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) struct Report {
+pub(crate) struct Report {
     pub(super) schema: &'static str,
-    pub(super) file: String,
+    /// Its name in the output folder.
+    pub(crate) file: String,
     pub(super) sha256: String,
     pub(super) file_bytes: usize,
     pub(super) family: String,

@@ -94,29 +94,51 @@ impl Profile {
             }
             None => {}
         }
-        self.near.check()?;
-        let named = platforms::read(&self.platform.take().context("clap asks for --platform")?)?;
-        // Before anything is built: the wrong device is told at once.
-        check_device(&named.platform)?;
+        self.check()?;
         if self.models.is_empty() {
-            self.profile_subnets(&named, reporter, output.format()?)?;
+            let format = output.format()?;
+            let (profile, path) = self.profile_subnets(reporter)?;
+            match format {
+                Format::Json => table::print_json(&profile.latency_model)?,
+                Format::Table => {
+                    if self.operators {
+                        print_operators(&profile);
+                    }
+                    print(&profile, &path);
+                }
+            }
         } else {
+            let named = self.reach()?;
             self.measure_models(&named, reporter, output)?;
         }
         Ok(Exit::Ok)
     }
 
-    fn profile_subnets(
-        self,
-        named: &NamedPlatform,
-        reporter: &Reporter,
-        format: Format,
-    ) -> anyhow::Result<()> {
-        let NamedPlatform { name, platform } = named;
+    /// Checks what the command line says of itself.
+    ///
+    /// # Errors
+    ///
+    /// A value that is out of its range, with its flag.
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
+        self.near.check()
+    }
+
+    /// The platform, whose device is there and is the one that is meant: before anything is built, the wrong device is told
+    /// at once.
+    fn reach(&self) -> anyhow::Result<NamedPlatform> {
+        let named = platforms::read(self.platform.as_deref().context("clap asks for --platform")?)?;
+        check_device(&named.platform)?;
+        Ok(named)
+    }
+
+    /// Measures subnets and writes the profile; no result is printed. Also given is the profile's file.
+    pub(crate) fn profile_subnets(&self, reporter: &Reporter) -> anyhow::Result<(ProfileFile, PathBuf)> {
+        let NamedPlatform { name, platform } = &self.reach()?;
         let run = open(self.run.as_deref(), reporter)?;
         let seed = self.seed.map_or(run.model.seed(), Seed);
         let count = count(self.subnets, platform)?;
-        let path = self.out.unwrap_or_else(|| Path::new(PROFILES).join(format!("{name}.json")));
+        let default = || Path::new(PROFILES).join(format!("{name}.json"));
+        let path = self.out.clone().unwrap_or_else(default);
         file::prepare_folder_of(&path)?;
         let similar = self.transfer_from.as_deref().map(platforms::read_profile).transpose()?;
         let base =
@@ -149,16 +171,7 @@ impl Profile {
             reporter.say(&format!("written: {}", page.display()));
         }
         warn(&profile, reporter);
-        match format {
-            Format::Json => table::print_json(&profile.latency_model),
-            Format::Table => {
-                if self.operators {
-                    print_operators(&profile);
-                }
-                print(&profile, &path);
-                Ok(())
-            }
-        }
+        Ok((profile, path))
     }
 }
 
