@@ -2,10 +2,11 @@
 
 use elastic_data::Examples;
 use elastic_space::file;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// A set of images or texts.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct Digest {
     pub(crate) images: usize,

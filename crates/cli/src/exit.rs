@@ -9,6 +9,7 @@ use elastic_profiler::agent::RemoteError;
 use elastic_profiler::agent::protocol::FailureKind;
 use elastic_profiler::{IdentityMismatch, NotMeasured, ProfileError};
 use elastic_runtime::{LibraryError, OpenError};
+use schemars::JsonSchema;
 use serde::Serialize;
 use thiserror::Error;
 
@@ -16,7 +17,7 @@ use crate::fewer_bits::{AccuracyChanged, AccuracyDropped};
 use crate::table;
 
 /// How a command ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 #[repr(u8)]
 pub(crate) enum Exit {
@@ -52,13 +53,13 @@ impl Exit {
 }
 
 /// What a failed command prints on standard output with `--format json`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-struct ErrorReport<'a> {
+pub(crate) struct ErrorReport<'a> {
     error: ErrorBody<'a>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 struct ErrorBody<'a> {
     exit_code: u8,

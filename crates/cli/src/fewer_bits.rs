@@ -6,6 +6,7 @@ use elastic_data::Examples;
 use elastic_exporter::accuracy;
 use elastic_exporter::precision::{Method, Precision};
 use elastic_space::Array;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -39,7 +40,7 @@ pub(crate) struct Settings {
 }
 
 /// What fewer bits cost a model, measured through ONNX Runtime on validation images.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct FewerBits {
     #[serde(flatten)]
@@ -54,7 +55,7 @@ pub(crate) struct FewerBits {
 }
 
 /// Accuracies of the same network in 32-bit floats and as it was written.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct Accuracies {
     /// Validation images, the first ones.
@@ -64,7 +65,7 @@ pub(crate) struct Accuracies {
 }
 
 /// How the ranges of values were found.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct Calibration {
     method: Method,

@@ -4,6 +4,7 @@ use elastic_data::{Examples, load_test};
 use elastic_exporter::{Agreement, CONTRIB, TOLERANCE, VerifyError, opsets};
 use elastic_space::platform::Runtime;
 use elastic_space::{Array, Subnet};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::digest::{Digest, digest};
@@ -23,7 +24,7 @@ const NOT_IN_TRACT: &str =
     "tract does not know ONNX Runtime's own operators: the file was compared in ONNX Runtime alone";
 
 /// What was proven of a model.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct Proof {
     /// One entry a runtime.

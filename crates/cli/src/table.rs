@@ -2,6 +2,7 @@
 
 use clap::ValueEnum;
 use prettytable::{Cell, Row, Table, format};
+use schemars::{JsonSchema, Schema};
 use serde::Serialize;
 
 use crate::exit::WrongUsage;
@@ -42,7 +43,7 @@ impl Output {
 }
 
 /// One result as github-action-benchmark reads it (`customSmallerIsBetter`).
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct Benchmark {
     pub(crate) name: String,
     pub(crate) unit: &'static str,
@@ -65,13 +66,23 @@ pub(crate) fn print(titles: &[&str], rows: &[Vec<String>]) {
     print!("{table}");
 }
 
-/// Prints one value as indented JSON.
+/// Prints one value as indented JSON; `elastic schema` has the schema of each.
 ///
 /// # Errors
 ///
 /// If the value cannot be written as JSON.
-pub(crate) fn print_json<T: Serialize>(value: &T) -> anyhow::Result<()> {
+pub(crate) fn print_json<T: Serialize + JsonSchema>(value: &T) -> anyhow::Result<()> {
     println!("{}", serde_json::to_string_pretty(value)?);
+    Ok(())
+}
+
+/// Prints a schema.
+///
+/// # Errors
+///
+/// If the schema cannot be written as JSON.
+pub(crate) fn print_schema(schema: &Schema) -> anyhow::Result<()> {
+    println!("{}", serde_json::to_string_pretty(schema)?);
     Ok(())
 }
 

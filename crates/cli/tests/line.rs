@@ -424,6 +424,14 @@ fn nothing_temporary_is_left() {
 #[test]
 fn schemas_are_json_and_doctor_is_too() {
     let bench = profiled();
+    let listed = bench.succeed_json("schema");
+    let listed = listed.as_array().expect("a list");
+    assert!(listed.len() > 20, "{listed:?}");
+    for schema in listed {
+        let name = schema["name"].as_str().expect("a name");
+        has(&bench.succeed_json(&format!("schema {name}")), &["$schema", "title"]);
+        assert!(schema["of"].as_str().is_some_and(|of| !of.is_empty()), "{name}");
+    }
     for kind in ["model", "platform"] {
         has(&bench.succeed_json(&format!("schema {kind}")), &["$schema", "title", "properties"]);
     }

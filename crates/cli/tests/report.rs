@@ -104,3 +104,32 @@ fn what_makes_no_report() {
     bench.remove("runs");
     fails("report", "there is no folder `runs` here");
 }
+
+#[test]
+fn a_site_joins_a_run_its_profiles_and_its_models() {
+    let bench = Bench::finished();
+    bench.succeed(
+        "export --budget 12kflops --platform host-tract --evaluations 8 --population 4 --out exports/more",
+    );
+    // What belongs to another supernet, or is something else, is passed over.
+    bench.write("exports/other.json", "{}");
+    bench.succeed("train --model models/tiny.yaml --seed 2 --out runs/other");
+    let printed = bench.succeed_json("report runs/tiny --site pages");
+    assert_eq!(printed["report"], "pages/index.html");
+    let index = text(&bench, "pages/index.html");
+    for (page, part) in [
+        ("training.html", "Training report: tiny"),
+        ("profiles/host-tract.html", "Profile: host-tract"),
+        ("models/tiny-1mflops.html", "Exported model: tiny-1mflops"),
+        ("models/more-tiny-host-tract-12kflops.html", "Exported model: tiny-host-tract-12kflops"),
+    ] {
+        assert!(index.contains(&format!("href=\"{page}\"")), "{page} is not in the index");
+        let page = text(&bench, &format!("pages/{page}"));
+        assert!(page.contains(part) && page.contains("index.html\">All models</a>"), "{part}");
+    }
+    assert!(index.contains("Any platform") && index.contains("architecture: embed"), "{index}");
+    bench.succeed("report runs/other --site others");
+    let others = text(&bench, "others/index.html");
+    assert!(others.contains("No profile and no exported model"), "{others}");
+    assert!(!bench.file("others/models").exists());
+}

@@ -2,6 +2,7 @@
 
 use elastic_runtime::{OpenError, RunError, Session, spread};
 use elastic_space::{Array, platform};
+use schemars::JsonSchema;
 use serde::Serialize;
 use thiserror::Error;
 
@@ -9,7 +10,7 @@ use thiserror::Error;
 pub const TOLERANCE: f64 = 1e-4;
 
 /// How far a runtime agrees with the reference.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Agreement {
     /// The runtime, as tables show it.
     pub runtime: String,

@@ -6,6 +6,7 @@ use elastic_space::Seed;
 use elastic_space::file::{self, ReadError};
 use elastic_space::random::Purpose;
 use rand::Rng;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -34,7 +35,7 @@ pub struct Measurements {
 }
 
 /// One thing, measured as base and as head. Times are in microseconds.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Comparison {
     /// The ONNX file or the subnet.
@@ -54,7 +55,7 @@ pub struct Comparison {
 }
 
 /// What a comparison comes to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
     /// All of the interval is above the threshold.

@@ -11,6 +11,7 @@ use std::str::FromStr;
 use elastic_runtime::NodeTime;
 use elastic_space::file::{self, ReadError, WriteError};
 use elastic_space::{Platform, SearchSpace, Seed, Subnet};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -28,7 +29,7 @@ pub const PLAN_SCHEMA: &str = "elastic.profile-plan/v1";
 pub const SHARD_SCHEMA: &str = "elastic.profile-shard/v1";
 
 /// What is to be measured.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Plan {
     /// The file format: `elastic.profile-plan/v1`.
@@ -48,7 +49,7 @@ pub struct Plan {
 }
 
 /// One subnet of a plan.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct PlannedSubnet {
     /// The subnet.
@@ -65,7 +66,7 @@ pub struct Shard {
 }
 
 /// One measured subnet: one line of a shard's file. Times are in microseconds.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Record {
     /// The line's format: `elastic.profile-shard/v1`.

@@ -6,6 +6,7 @@ use elastic_regression::{Linear, Row, Standardised, choose_penalty, split};
 use elastic_space::Seed;
 use elastic_space::random::Purpose;
 use rand::seq::SliceRandom;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -32,7 +33,7 @@ const LARGEST_VALUE: f64 = 1e100;
 ///
 /// Ridge regression on relative errors. The penalty is chosen by cross-validation among 23 values from
 /// 1e-9 to 100, for standardised columns.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LatencyModel {
     /// The name of each feature.
@@ -77,7 +78,7 @@ pub struct Base<'a> {
 
 /// Errors of cross-validation. Each fold is predicted by a model that saw nothing of it, neither for
 /// its coefficients nor for its penalty.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CvError {
     /// Number of folds.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use elastic_runtime::NodeTime;
 use elastic_space::file::{self, ReadError, WriteError};
 use elastic_space::{Platform, Seed};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -18,7 +19,7 @@ use crate::summary::{Course, Measurement, drift_percent};
 pub const SCHEMA: &str = "elastic.measured-models/v1";
 
 /// Models that were measured together on one platform.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct ModelsFile {
     /// The file format: `elastic.measured-models/v1`.
@@ -40,7 +41,7 @@ pub struct ModelsFile {
 }
 
 /// One measured model. Times are in microseconds.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct MeasuredModel {
     /// The file, as it was named.

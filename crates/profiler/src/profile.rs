@@ -6,6 +6,7 @@ use elastic_runtime::{NodeTime, NodesError, OpenError, node_times};
 use elastic_space::file::{self, ReadError, WriteError};
 use elastic_space::platform::{CpuFallback, OnnxRuntime, Platform, Provider, Runtime, Transport};
 use elastic_space::{SearchSpace, Seed, Subnet};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -28,7 +29,7 @@ const NODE_RUNS: usize = 20;
 pub const SCHEMA: &str = "elastic.profile/v1";
 
 /// What `elastic profile` writes for one platform. Times are in microseconds.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProfileFile {
     /// The file format: `elastic.profile/v1`.
@@ -61,7 +62,7 @@ pub struct ProfileFile {
 }
 
 /// One measured subnet of a profile. Times are in microseconds.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MeasuredSubnet {
     /// The subnet.
@@ -75,7 +76,7 @@ pub struct MeasuredSubnet {
 }
 
 /// The nodes of one subnet, timed one by one in runs of their own.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SubnetNodes {
     /// The subnet.

@@ -14,7 +14,7 @@ pub const MIN_SAMPLES_P95: usize = 130;
 pub const MIN_SAMPLES_P99: usize = 662;
 
 /// The latency of one candidate. Times are in microseconds.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Measurement {
     /// Median of all samples, corrected for drift: `ratio_to_reference` times the reference's
@@ -55,7 +55,7 @@ pub struct Measurement {
 }
 
 /// Visits with something against them, by what it was; a visit may have more than one.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Flagged {
     /// The reference drifted.

@@ -27,8 +27,9 @@ pub enum Quantity {
 /// A limit on one quantity.
 ///
 /// In files and on the command line it is text: `2gflops`, `300mmacs`, `500kparams`, `2MB`, `3ms`.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
 pub struct Budget {
     /// What is limited.
     pub quantity: Quantity,

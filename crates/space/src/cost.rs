@@ -1,9 +1,10 @@
 //! What a subnet costs, as far as it follows from its shape.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Parameters and multiply-accumulates of one subnet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Cost {
     /// Learned values.
     pub params: u64,

@@ -373,7 +373,7 @@ impl SearchSpace {
 
     /// The value of each slot, `None` where the slot belongs to a layer that is left out; none at all for a
     /// subnet of another family.
-    fn values(&self, subnet: &Subnet) -> Option<Vec<Option<usize>>> {
+    pub fn values(&self, subnet: &Subnet) -> Option<Vec<Option<usize>>> {
         match (self, subnet) {
             (Self::Vit(space), Subnet::Vit(subnet)) => Some(space.values(subnet)),
             (Self::Conv(space), Subnet::Conv(subnet)) => Some(space.values(subnet)),

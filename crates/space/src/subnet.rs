@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::bert::BertSubnet;
@@ -15,7 +16,7 @@ pub const METADATA_KEY: &str = "elastic.subnet";
 /// A choice of every elastic dimension, in real widths (not ratios).
 ///
 /// Layers that are left out do not appear, so equal networks are equal subnets.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Subnet {
     /// A vision transformer.

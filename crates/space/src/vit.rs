@@ -68,7 +68,7 @@ pub enum Pooling {
 }
 
 /// A subnet of a [`VitSpace`].
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct VitSubnet {
     /// Features of the residual stream.

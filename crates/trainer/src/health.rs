@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use elastic_space::{Cost, Subnet};
+use schemars::JsonSchema;
 use serde::Serialize;
 use thiserror::Error;
 
@@ -14,7 +15,7 @@ use crate::plan::{InvalidScheme, judged, plan};
 pub const DEFAULT_MARGIN: f64 = 0.05;
 
 /// The accuracy below which a subnet has collapsed.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, JsonSchema)]
 pub struct Threshold {
     /// The accuracy of guessing, 0 to 1.
     pub chance: f64,
@@ -35,7 +36,7 @@ impl Threshold {
 }
 
 /// What an evaluation says of every subnet that it judged.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Health {
     /// What counts as collapsed.
     pub threshold: Threshold,
@@ -46,7 +47,7 @@ pub struct Health {
 }
 
 /// What an evaluation says of one subnet.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct SubnetHealth {
     /// Its name; of a random one `random` and its number.
     pub name: String,

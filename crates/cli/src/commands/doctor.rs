@@ -5,6 +5,7 @@ use std::path::Path;
 use clap::Args;
 use elastic_profiler::Host;
 use elastic_runtime::library::{self, Candidate, Origin, PINNED_VERSION};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::table::{self, Format};
@@ -14,8 +15,8 @@ use crate::table::{self, Format};
 pub(crate) struct Doctor {}
 
 /// One thing that was looked for.
-#[derive(Serialize)]
-struct Finding {
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Finding {
     thing: &'static str,
     found: bool,
     detail: String,

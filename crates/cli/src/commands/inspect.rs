@@ -8,6 +8,7 @@ use elastic_space::Subnet;
 use elastic_space::budget::Quantity;
 use elastic_trainer::Model;
 use elastic_trainer::run_folder::RunFolder;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::runs::{Run, read_model, require_folder, require_model_file};
@@ -27,22 +28,22 @@ pub(crate) struct Inspect {
     run: Option<PathBuf>,
 }
 
-#[derive(Serialize)]
-struct Report {
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Report {
     family: &'static str,
     subnets: String,
     slots: Vec<Slot>,
     named: Vec<Row>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Slot {
     name: String,
     dimension: elastic_space::Dimension,
     choices: usize,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Row {
     name: String,
     subnet: Subnet,

@@ -58,7 +58,7 @@ impl Command {
             Self::Doctor(command) => command.run(format()?)?,
             Self::Runtime(command) => command.run(reporter)?,
             Self::Data(command) => command.run(reporter)?,
-            Self::Schema(command) => command.run()?,
+            Self::Schema(command) => command.run(format()?)?,
         }
         Ok(Exit::Ok)
     }

@@ -2,6 +2,7 @@
 
 use clap::{Args, Subcommand};
 use elastic_profiler::{Host, check_device};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::platforms::{self, NamedPlatform};
@@ -24,9 +25,9 @@ pub(crate) struct Check {
 }
 
 /// What was found.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-struct Found {
+pub(super) struct Found {
     platform: String,
     description: String,
     runtime: String,

@@ -14,6 +14,7 @@ use elastic_trainer::metrics::{self, Record, Spread};
 use elastic_trainer::plan::{PlannedStage, plan};
 use elastic_trainer::run_folder::RunFolder;
 use elastic_trainer::train::{Event, Outcome, Place, Start, train};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::exit::{self, Exit};
@@ -263,8 +264,8 @@ fn describe(record: &Record) -> String {
 }
 
 /// What `--format json` prints: the last evaluation and what it says of each subnet.
-#[derive(Serialize)]
-struct Summary<'a> {
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Summary<'a> {
     #[serde(flatten)]
     record: &'a Record,
     health: &'a Health,

@@ -2,8 +2,8 @@
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-/// A whole HTML page; the title is escaped.
-pub(super) fn document(title: &str, body: &Markup) -> String {
+/// A whole HTML page; the title is escaped. A page of a site has a link to its `index`.
+pub(super) fn document(title: &str, index: Option<&str>, body: &Markup) -> String {
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -13,7 +13,10 @@ pub(super) fn document(title: &str, body: &Markup) -> String {
                 title { (title) }
                 style { (PreEscaped(include_str!("style.css"))) }
             }
-            body { (body) }
+            body {
+                @if let Some(index) = index { p { a href=(index) { "All models" } } }
+                (body)
+            }
         }
     };
     page.into_string()

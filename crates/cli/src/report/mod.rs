@@ -3,9 +3,13 @@
 mod chart;
 mod curves;
 mod document;
+pub(crate) mod export;
+mod front;
 pub(crate) mod page;
 pub(crate) mod profile;
 mod scatter;
+pub(crate) mod site;
+mod strip;
 #[cfg(test)]
 mod tests;
 

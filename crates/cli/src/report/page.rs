@@ -15,8 +15,8 @@ use super::{RunReport, StageReport, in_words, scatter};
 use crate::health;
 use crate::table::percent;
 
-/// The whole page. Every text of the run is escaped.
-pub(crate) fn html(report: &RunReport) -> String {
+/// The whole page; in a site with a link to its `index`. Every text of the run is escaped.
+pub(crate) fn html(report: &RunReport, index: Option<&str>) -> String {
     let body = html! {
         h1 { "Training report: " (report.name) }
         (status(report))
@@ -47,7 +47,7 @@ pub(crate) fn html(report: &RunReport) -> String {
         details { summary { "config.yaml, with everything resolved" } pre { (report.config) } }
         p.quiet { "Made by elastic " (env!("CARGO_PKG_VERSION")) " from config.yaml and metrics.jsonl. Accuracies are on validation images; 1 MAC = 2 FLOPs. Point at a mark to see its numbers." }
     };
-    document(&format!("{} - training report", report.name), &body)
+    document(&format!("{} - training report", report.name), index, &body)
 }
 
 fn status(report: &RunReport) -> Markup {

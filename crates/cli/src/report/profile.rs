@@ -8,8 +8,8 @@ use super::chart::{Axis, Frame, decimal, path, px, whole};
 use super::document::document;
 use crate::operators::{Operator, by_operator};
 
-/// The whole page. Every text of the profile is escaped.
-pub(crate) fn html(profile: &ProfileFile) -> String {
+/// The whole page; in a site with a link to its `index`. Every text of the profile is escaped.
+pub(crate) fn html(profile: &ProfileFile, index: Option<&str>) -> String {
     let body = html! {
         h1 { "Profile: " (profile.name) }
         p.quiet { (profile.platform.description) }
@@ -30,7 +30,7 @@ pub(crate) fn html(profile: &ProfileFile) -> String {
         (subnets(profile))
         p.quiet { "Made by elastic " (env!("CARGO_PKG_VERSION")) " from the profile. Point at a mark to see its numbers." }
     };
-    document(&format!("{} - profile", profile.name), &body)
+    document(&format!("{} - profile", profile.name), index, &body)
 }
 
 fn warnings(profile: &ProfileFile) -> Markup {
@@ -173,7 +173,7 @@ fn drift(profile: &ProfileFile) -> Markup {
     frame.draw("median run of the reference in each round", &html! {}, &content)
 }
 
-fn operators(profile: &ProfileFile, SubnetNodes { subnet, nodes }: &SubnetNodes) -> Markup {
+pub(super) fn operators(profile: &ProfileFile, SubnetNodes { subnet, nodes }: &SubnetNodes) -> Markup {
     let which = if *subnet == profile.space.largest() { "Largest" } else { "Smallest" };
     html! {
         figure {

@@ -7,6 +7,7 @@ use maud::{Markup, html};
 use super::RunReport;
 use super::chart::{AREA, Axis, Frame, decimal, mark, path, percent, px, width};
 use super::curves::names;
+use super::front::{front, stairs};
 
 /// The place of a text: left, top, right, bottom.
 type Area = [f64; 4];
@@ -15,14 +16,16 @@ type Area = [f64; 4];
 pub(super) fn chart(report: &RunReport, health: &Health) -> Markup {
     let subnets: Vec<&SubnetHealth> = health.subnets().collect();
     let largest = subnets.iter().map(|subnet| subnet.cost.macs).max().unwrap_or(0);
-    let (unit, label) = unit(largest);
+    let (unit, label) = unit(Quantity::Macs, largest as f64);
     let macs = |subnet: &SubnetHealth| subnet.cost.macs as f64 / unit;
     let frame = Frame {
         x: Axis::around(subnets.iter().map(|subnet| macs(subnet)), &format!("{label} of one input"), decimal),
         y: Axis::around(subnets.iter().map(|subnet| subnet.accuracy), "validation accuracy", percent),
     };
     let place = |subnet: &SubnetHealth| frame.at(macs(subnet), subnet.accuracy);
-    let front: Vec<&SubnetHealth> = pareto_front(&subnets);
+    let points: Vec<(f64, f64)> =
+        subnets.iter().map(|subnet| (subnet.cost.macs as f64, subnet.accuracy)).collect();
+    let front: Vec<&SubnetHealth> = front(&points).into_iter().map(|place| subnets[place]).collect();
     let order = names(report);
     let series = |name: &str| order.iter().position(|known| known == name).unwrap_or(0);
     let marks: Vec<(f64, f64)> = subnets.iter().map(|subnet| place(subnet)).collect();
@@ -72,37 +75,28 @@ fn describe(subnet: &SubnetHealth) -> String {
     )
 }
 
-/// What MACs are counted in.
-fn unit(largest: u64) -> (f64, &'static str) {
-    match largest {
-        1_000_000_000.. => (1e9, "GMACs"),
-        1_000_000.. => (1e6, "MMACs"),
-        1_000.. => (1e3, "kMACs"),
-        _ => (1.0, "MACs"),
-    }
-}
-
-/// The subnets to which no other is at least as good in accuracy and MACs and better in one; from small to
-/// large. Of equal ones the first.
-fn pareto_front<'a>(subnets: &[&'a SubnetHealth]) -> Vec<&'a SubnetHealth> {
-    let mut order = subnets.to_vec();
-    order.sort_by(|a, b| a.cost.macs.cmp(&b.cost.macs).then(b.accuracy.total_cmp(&a.accuracy)));
-    let mut front: Vec<&SubnetHealth> = Vec::new();
-    for subnet in order {
-        if front.last().is_none_or(|last| subnet.accuracy > last.accuracy) {
-            front.push(subnet);
-        }
-    }
-    front
-}
-
-/// A line with corners through points from left to right: what is reached with so many MACs at most.
-fn stairs(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
-    let mut line: Vec<(f64, f64)> = points.first().copied().into_iter().collect();
-    for pair in points.windows(2) {
-        line.extend([(pair[1].0, pair[0].1), pair[1]]);
-    }
-    line
+/// What a quantity is counted in, given its largest value, and the name of that.
+pub(super) fn unit(quantity: Quantity, largest: f64) -> (f64, String) {
+    let (scale, prefix) = match largest {
+        1e9.. => (1e9, "G"),
+        1e6.. => (1e6, "M"),
+        1e3.. => (1e3, "k"),
+        _ => (1.0, ""),
+    };
+    let name = match quantity {
+        Quantity::Flops => "FLOPs",
+        Quantity::Macs => "MACs",
+        Quantity::Params => "parameters",
+        Quantity::FileSize => "B",
+        Quantity::Latency if largest >= 1e3 => return (1e3, "ms".to_owned()),
+        Quantity::Latency => return (1.0, "us".to_owned()),
+    };
+    let prefix = if quantity == Quantity::Params && !prefix.is_empty() {
+        format!("{prefix} ")
+    } else {
+        prefix.to_owned()
+    };
+    (scale, format!("{prefix}{name}"))
 }
 
 /// What a level or upright line takes.
@@ -126,43 +120,7 @@ fn free((x, y): (f64, f64), width: f64, taken: &mut Vec<Area>) -> Option<Area> {
 
 #[cfg(test)]
 mod tests {
-    use elastic_space::Cost;
-    use elastic_space::vit::VitSubnet;
-
     use super::*;
-
-    #[test]
-    fn pareto_front_by_hand() {
-        for (points, expected) in [
-            (vec![], vec![]),
-            (vec![(5, 0.5)], vec![0]),
-            (vec![(5, 0.5), (5, 0.6), (5, 0.6)], vec![1]),
-            (vec![(9, 0.9), (1, 0.1), (5, 0.5)], vec![1, 2, 0]),
-            // The second is larger than the first and no better, the fourth larger and worse.
-            (vec![(1, 0.4), (2, 0.4), (3, 0.7), (4, 0.6), (6, 0.8)], vec![0, 2, 4]),
-            (vec![(4, 0.9), (8, 0.1)], vec![0]),
-        ] {
-            let subnet = |(i, &(macs, accuracy)): (usize, &(u64, f64))| SubnetHealth {
-                name: i.to_string(),
-                subnet: elastic_space::Subnet::Vit(VitSubnet { embed_dim: 8, layers: Vec::new() }),
-                cost: Cost { params: 1, macs },
-                accuracy,
-                collapsed: false,
-            };
-            let subnets: Vec<SubnetHealth> = points.iter().enumerate().map(subnet).collect();
-            let front = pareto_front(&subnets.iter().collect::<Vec<_>>());
-            let names: Vec<usize> =
-                front.iter().map(|subnet| subnet.name.parse().expect("a number")).collect();
-            assert_eq!(names, expected, "{points:?}");
-        }
-    }
-
-    #[test]
-    fn a_front_is_drawn_with_corners() {
-        assert_eq!(stairs(&[]), []);
-        assert_eq!(stairs(&[(1.0, 9.0)]), [(1.0, 9.0)]);
-        assert_eq!(stairs(&[(1.0, 9.0), (4.0, 3.0)]), [(1.0, 9.0), (4.0, 9.0), (4.0, 3.0)]);
-    }
 
     #[test]
     fn labels_do_not_overlap() {

@@ -109,7 +109,7 @@ fn text(page: &str) -> String {
 
 #[test]
 fn page_of_an_unfinished_run() {
-    let page = page::html(&report(6));
+    let page = page::html(&report(6), None);
     let shown = page.split_once("<pre>").expect("the configuration").0;
     let mut settings = insta::Settings::clone_current();
     settings.set_omit_expression(true);
@@ -129,12 +129,12 @@ fn page_of_an_unfinished_run() {
 fn every_beginning_of_a_log_has_a_page() {
     for lines in 1..=6 {
         let mut report = report(lines);
-        let page = page::html(&report);
+        let page = page::html(&report, None);
         assert!(page.contains("Not finished"), "{lines} lines");
         assert!(!page.contains("NaN") && !page.contains("inf"), "{lines} lines");
         assert_eq!(page.contains("No evaluation yet"), lines == 1, "{lines} lines");
         report.finished = true;
-        assert!(page::html(&report).contains("Finished after step"), "{lines} lines");
+        assert!(page::html(&report, None).contains("Finished after step"), "{lines} lines");
     }
 }
 

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use elastic_space::SearchSpace;
+use schemars::JsonSchema;
 use serde::Serialize;
 use thiserror::Error;
 
@@ -18,7 +19,7 @@ pub const CONTRIB: &str = "com.microsoft";
 
 /// Which operators a graph is made of. All forms of a subnet compute the same; a runtime may run one of them faster,
 /// or may not know it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Form {
     /// The operators that most runtimes know, of opset 17: attention from products and `Softmax`, GELU from `Erf`.

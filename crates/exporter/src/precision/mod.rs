@@ -18,6 +18,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use prost::Message;
+use schemars::JsonSchema;
 use serde::Serialize;
 use thiserror::Error;
 
@@ -34,7 +35,7 @@ pub const PRECISION_KEY: &str = "elastic.precision";
 pub(crate) const QUANTISATION: &str = "quantisation.";
 
 /// What the numbers of a file are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Precision {
     /// 32-bit floats.

@@ -27,12 +27,14 @@ use std::str::FromStr;
 use elastic_space::budget::Quantity;
 use elastic_space::search_space::NotInSpace;
 use elastic_space::{Budget, Genome, SearchSpace, Seed, Subnet};
+use schemars::JsonSchema;
 use serde::Serialize;
 use thiserror::Error;
 
 use archive::Archive;
 use evolution::Sweep;
 use generation::{breed, draw, seed};
+pub use pareto::{Objectives, hypervolume};
 
 /// Generations in a row without a new subnet after which the search ends.
 const MAX_STALE_GENERATIONS: usize = 3;
@@ -41,7 +43,7 @@ const MAX_STALE_GENERATIONS: usize = 3;
 const SWEEP_GENOMES: usize = 2048;
 
 /// How the next subnets are chosen.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Strategy {
     /// Uniform draws.
@@ -125,7 +127,7 @@ pub struct Progress {
 }
 
 /// One evaluated subnet.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Point {
     /// The subnet.
@@ -141,7 +143,7 @@ type Next<'n, 'a, E> =
     dyn FnMut(&mut Archive<'a, E>, u64) -> Result<Vec<Genome>, SearchError<<E as Evaluator>::Error>> + 'n;
 
 /// What a search found. Every point meets every budget.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Outcome {
     /// All points: the known ones first, then in the order of their evaluation.

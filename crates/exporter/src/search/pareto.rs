@@ -7,11 +7,11 @@ use std::cmp::Ordering;
 
 /// What the search wants of a subnet.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Objectives {
+pub struct Objectives {
     /// Validation accuracy, to be large.
-    pub(super) accuracy: f64,
+    pub accuracy: f64,
     /// Share of the budget that is used, to be small.
-    pub(super) usage: f64,
+    pub usage: f64,
 }
 
 /// A member's standing: a lower rank is better, then a larger crowding distance.
@@ -40,7 +40,7 @@ impl Standing {
 }
 
 /// The area that `members` dominate and that lies above the reference's accuracy and below its usage.
-pub(super) fn hypervolume(members: &[Objectives], reference: Objectives) -> f64 {
+pub fn hypervolume(members: &[Objectives], reference: Objectives) -> f64 {
     let inside =
         |member: &&Objectives| member.accuracy > reference.accuracy && member.usage < reference.usage;
     let mut inside: Vec<&Objectives> = members.iter().filter(inside).collect();

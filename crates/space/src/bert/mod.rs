@@ -72,7 +72,7 @@ pub enum BertPooling {
 }
 
 /// A subnet of a [`BertSpace`].
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct BertSubnet {
     /// Features of the residual stream.

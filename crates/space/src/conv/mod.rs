@@ -120,7 +120,7 @@ pub struct Head {
 }
 
 /// A subnet of a [`ConvSpace`].
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct ConvSubnet {
     /// Height and width of the image that the first layer sees.
@@ -137,7 +137,7 @@ pub struct ConvSubnet {
 }
 
 /// One stage of a [`ConvSubnet`].
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct ConvStage {
     /// Channels out of each layer.
@@ -147,7 +147,7 @@ pub struct ConvStage {
 }
 
 /// One kept layer of a [`ConvStage`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct ConvLayer {
     /// The layer of the supernet's stage.

@@ -63,7 +63,7 @@ pub struct SwinStageChoices {
 }
 
 /// A subnet of a [`SwinSpace`].
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct SwinSubnet {
     /// The stages.
@@ -71,7 +71,7 @@ pub struct SwinSubnet {
 }
 
 /// One stage of a [`SwinSubnet`].
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct SwinStage {
     /// Features of the residual stream.

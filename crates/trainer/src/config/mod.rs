@@ -40,7 +40,6 @@ pub struct Model {
     pub space: SearchSpace,
     /// Further subnets with names, besides `largest` and `smallest`.
     #[serde(default)]
-    #[schemars(with = "BTreeMap<String, serde_json::Value>")]
     pub subnets: BTreeMap<String, Subnet>,
     /// The data set.
     pub data: DataConfig,

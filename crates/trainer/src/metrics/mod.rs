@@ -9,13 +9,14 @@ use std::path::{Path, PathBuf};
 
 use elastic_space::file::{self, ReadError, WriteError};
 use elastic_space::growing::{BadLine, GrowingFile, json_lines};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::run_folder::RunFolder;
 
 /// One line of `metrics.jsonl`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub enum Record {
     /// The steps since the last such line; speed and memory are those of the process that wrote it.
@@ -90,7 +91,7 @@ pub enum LogError {
 }
 
 /// The least, the middle, the greatest and the mean of some values.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, JsonSchema)]
 pub struct Spread {
     /// The least.
     pub min: f64,

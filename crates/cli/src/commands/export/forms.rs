@@ -9,6 +9,7 @@ use elastic_exporter::precision::Precision;
 use elastic_profiler::{Measurement, NotMeasured, ProfileFile, Task, measure_on};
 use elastic_space::Platform;
 use elastic_space::platform::Measure;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::model_file::Writing;
@@ -29,7 +30,7 @@ impl File {
 }
 
 /// What a form came to on a platform.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(super) struct FormReport {
     pub(super) form: Form,

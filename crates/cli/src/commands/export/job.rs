@@ -135,6 +135,7 @@ impl Job<'_> {
         let report = self.report(&settings, found, winner, proof);
         file::write_json(&path.with_extension("json"), &report)?;
         papers::write(&path, &report, self.origin, &self.run.model.data)?;
+        papers::write_page(&path, &report, &self.run.model.space, self.profile)?;
         Ok(report)
     }
 

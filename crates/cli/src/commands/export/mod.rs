@@ -30,15 +30,17 @@ use crate::runs::Run;
 use crate::table::{self, Format};
 
 use job::{Job, Knowledge};
+pub(crate) use papers::Manifest;
 use papers::Origin;
+pub(crate) use pretrained::Report as PretrainedReport;
 pub(crate) use report::Report;
 
 /// Search the best subnet under budgets and write it as ONNX, verified.
 ///
 /// Accuracy is measured on validation data with the shared weights; the search has a seed. With a platform its
 /// latency model guides the search, and the winner is measured on the device before it is written: if it misses a
-/// latency budget, the next candidate is taken. Written to the output folder: NAME.onnx, NAME.json, and for those who must account for the model NAME.manifest.json, NAME.md and
-/// NAME.cdx.json (CycloneDX). A budget that even the smallest subnet misses is an
+/// latency budget, the next candidate is taken. Written to the output folder: NAME.onnx, NAME.json, NAME.report.html with pictures of the search and the
+/// subnet, and for those who must account for the model NAME.manifest.json, NAME.md and NAME.cdx.json (CycloneDX). A budget that even the smallest subnet misses is an
 /// error (exit code 3). With --subnet nothing is searched: that subnet is measured, verified and written.
 /// With --model nothing is trained either: weights that others have trained become a verified ONNX file.
 #[derive(Debug, Args)]

@@ -11,6 +11,7 @@ use elastic_space::{Cost, Subnet, file};
 use elastic_trainer::init::{self, Initial};
 use elastic_trainer::layers::Statistics;
 use elastic_trainer::{Device, Supernet};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::Export;
@@ -24,9 +25,9 @@ use crate::table::{self, Format};
 const COMPARED_IMAGES: usize = 8;
 
 /// What is written beside the model.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-struct Report {
+pub(crate) struct Report {
     schema: &'static str,
     file: String,
     sha256: String,

@@ -8,6 +8,7 @@ use elastic_exporter::search::{Point, Strategy};
 use elastic_profiler::Measurement;
 use elastic_space::budget::Quantity;
 use elastic_space::{Budget, Cost, Subnet};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::forms::FormReport;
@@ -16,7 +17,7 @@ use crate::proof::Proof;
 use crate::table::{self, percent};
 
 /// What is written beside a model.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct Report {
     pub(super) schema: &'static str,
@@ -55,7 +56,7 @@ pub(crate) struct Report {
     pub(super) command: Vec<String>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(super) struct BudgetReport {
     pub(super) asked: Budget,
@@ -65,7 +66,7 @@ pub(super) struct BudgetReport {
     pub(super) measured: f64,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(super) struct SearchReport {
     pub(super) strategy: Strategy,

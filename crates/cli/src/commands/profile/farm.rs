@@ -7,6 +7,8 @@ use clap::Args;
 use elastic_profiler::check_device;
 use elastic_profiler::farm::{Plan as ProfilePlan, Shard, merged, read_records, write_records};
 use elastic_space::{Seed, file};
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use crate::platforms::{self, NamedPlatform, PROFILES};
 use crate::process;
@@ -124,11 +126,18 @@ impl Run {
     }
 }
 
+/// What a shard, or several, came to.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Measured {
+    /// Subnets.
+    measured: usize,
+    /// The file.
+    written: String,
+}
+
 fn print_records(count: usize, out: &Path, format: Format) -> anyhow::Result<()> {
     match format {
-        Format::Json => {
-            table::print_json(&serde_json::json!({"measured": count, "written": out.display().to_string()}))
-        }
+        Format::Json => table::print_json(&Measured { measured: count, written: out.display().to_string() }),
         Format::Table => {
             println!("{count} subnets\nwritten: {}", out.display());
             Ok(())

@@ -26,6 +26,8 @@ use crate::report;
 use crate::runs::Run;
 use crate::table::{self, Format, Output};
 
+pub(crate) use farm::Measured;
+
 /// Measure subnets on a device and fit its latency model.
 ///
 /// The platform file describes the device and how it is reached. If the device is another one, or cannot be reached,
@@ -167,7 +169,7 @@ impl Profile {
         let profile = self.near.extend(profile, &request, &run, &path, reporter)?;
         if self.report {
             let page = path.with_extension("html");
-            file::write(&page, report::profile::html(&profile).as_bytes())?;
+            file::write(&page, report::profile::html(&profile, None).as_bytes())?;
             reporter.say(&format!("written: {}", page.display()));
         }
         warn(&profile, reporter);

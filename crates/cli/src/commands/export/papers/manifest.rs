@@ -1,6 +1,7 @@
 //! The manifest: digests of everything that went into a model.
 
 use elastic_space::Subnet;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::super::report::Report;
@@ -8,9 +9,9 @@ use super::Origin;
 use crate::digest::Digest;
 
 /// `NAME.manifest.json`
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub(super) struct Manifest<'a> {
+pub(crate) struct Manifest<'a> {
     schema: &'static str,
     file: &'a str,
     sha256: &'a str,

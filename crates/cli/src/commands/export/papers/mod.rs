@@ -8,15 +8,20 @@ mod manifest;
 use std::path::Path;
 
 use elastic_data::{DataConfig, Examples};
-use elastic_space::file;
+use elastic_profiler::ProfileFile;
+use elastic_space::{SearchSpace, file};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::report::Report;
 use crate::digest::{Digest, digest};
+use crate::report;
 use crate::runs::Run;
 
+pub(crate) use manifest::Manifest;
+
 /// What went into a model, by SHA-256.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(super) struct Origin {
     /// The run's `config.yaml`.
@@ -58,5 +63,22 @@ pub(super) fn write(model: &Path, report: &Report, origin: &Origin, data: &DataC
     file::write_json(&model.with_extension("manifest.json"), &manifest::of(report, origin))?;
     file::write_json(&model.with_extension("cdx.json"), &bom::of(report, origin, data))?;
     file::write(&model.with_extension("md"), card::of(report, origin, data).as_bytes())?;
+    Ok(())
+}
+
+/// Writes `NAME.report.html` beside `NAME.onnx`, from what `NAME.json` says.
+///
+/// # Errors
+///
+/// A file that cannot be written.
+pub(super) fn write_page(
+    model: &Path,
+    report: &Report,
+    space: &SearchSpace,
+    profile: Option<&ProfileFile>,
+) -> anyhow::Result<()> {
+    let exported = serde_json::from_value(serde_json::to_value(report)?)?;
+    let page = report::export::html(&exported, space, profile, None);
+    file::write(&model.with_extension("report.html"), page.as_bytes())?;
     Ok(())
 }
