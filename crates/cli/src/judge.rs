@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use elastic_data::Examples;
 use elastic_exporter::file_size;
+use elastic_exporter::precision::{Precision, reduced_size};
 use elastic_exporter::search::Evaluator;
 use elastic_profiler::LatencyModel;
 use elastic_space::budget::Quantity;
@@ -11,15 +12,22 @@ use elastic_space::{Array, Subnet};
 use elastic_trainer::evaluate::accuracy;
 
 use crate::accuracies::Accuracies;
-use crate::model_file::{self, Writing};
+use crate::metadata::Metadata;
+use crate::model_file::Writing;
 use crate::runs::Run;
+use crate::scaling::{self, Line};
 
 /// Costs from the shape and the latency model, accuracy from the shared weights on validation data.
 pub(crate) struct Judge<'a, 'r> {
     run: &'a Run,
     /// What the size of a file is asked of.
     writing: Writing,
+    metadata: &'a Metadata<'a>,
     latency_model: Option<&'a LatencyModel>,
+    /// The precisions in which the file may be written.
+    precisions: Vec<Precision>,
+    /// What they make of the latency, where they were measured.
+    lines: &'a [Line],
     images: &'a Array,
     labels: &'a [u8],
     accuracies: &'a mut Accuracies<'r>,
@@ -49,7 +57,7 @@ impl Validation {
 impl<'a, 'r> Judge<'a, 'r> {
     pub(crate) fn new(
         run: &'a Run,
-        writing: Writing,
+        (writing, metadata): (Writing, &'a Metadata<'a>),
         latency_model: Option<&'a LatencyModel>,
         validation: &'a Validation,
         accuracies: &'a mut Accuracies<'r>,
@@ -57,13 +65,37 @@ impl<'a, 'r> Judge<'a, 'r> {
         Self {
             run,
             writing,
+            metadata,
             latency_model,
+            precisions: vec![Precision::Fp32],
+            lines: &[],
             images: &validation.images,
             labels: &validation.labels,
             accuracies,
             measured: BTreeMap::new(),
             cached: 0,
         }
+    }
+
+    /// With files in one of several precisions: a subnet costs what it costs in the one that suits a budget best.
+    pub(crate) fn in_precisions(self, precisions: Vec<Precision>, lines: &'a [Line]) -> Self {
+        Self { precisions, lines, ..self }
+    }
+
+    /// The smallest file of a subnet.
+    fn file_size(&self, subnet: &Subnet) -> anyhow::Result<u64> {
+        let space = &self.run.model.space;
+        let options = |precision| self.metadata.options(subnet, Writing { precision, ..self.writing });
+        let whole = || anyhow::Ok(file_size(space, subnet, &options(Precision::Fp32)?));
+        let mut smallest = None;
+        for &precision in &self.precisions {
+            let size = match precision {
+                Precision::Fp32 => Some(whole()?),
+                precision => reduced_size(space, subnet, &options(precision)?, precision),
+            };
+            smallest = [smallest, size].into_iter().flatten().min();
+        }
+        smallest.map_or_else(whole, Ok)
     }
 }
 
@@ -76,14 +108,13 @@ impl Evaluator for Judge<'_, '_> {
             Quantity::Flops => space.cost(subnet).flops() as f64,
             Quantity::Macs => space.cost(subnet).macs as f64,
             Quantity::Params => space.cost(subnet).params as f64,
-            Quantity::FileSize => {
-                file_size(space, subnet, &model_file::options(self.run, subnet, self.writing)?) as f64
-            }
+            Quantity::FileSize => self.file_size(subnet)? as f64,
             Quantity::Latency => {
                 let model = self.latency_model.ok_or_else(|| {
                     anyhow::anyhow!("a latency budget needs a profiled platform: name one with --platform")
                 })?;
-                1e6 * model.predict(&space.features(subnet)).as_secs_f64()
+                let predicted = 1e6 * model.predict(&space.features(subnet)).as_secs_f64();
+                scaling::fastest(self.lines, predicted)
             }
         })
     }

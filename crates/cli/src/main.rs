@@ -8,6 +8,7 @@ mod fewer_bits;
 mod health;
 mod interrupt;
 mod judge;
+mod metadata;
 mod model_file;
 mod operators;
 mod pipeline;
@@ -17,6 +18,7 @@ mod progress;
 mod proof;
 mod report;
 mod runs;
+mod scaling;
 mod table;
 
 use std::process::ExitCode;

@@ -69,12 +69,17 @@ fn the_whole_line_of_a_convolutional_network() {
     assert_eq!((&inspected["family"], &inspected["subnets"]), (&"conv".into(), &"320".into()));
     bench.succeed("profile --platform host-1t");
     bench.succeed("profile --platform host-tract");
-    let reports = bench.succeed_json("export --budget 30kflops --budget 1s --all-platforms");
+    let reports = bench.succeed_json("export --budget 30kflops --budget 1s --all-platforms --finetune 6");
     for report in reports.as_array().expect("a list") {
         let file = format!("exports/{}", report["file"].as_str().expect("a name"));
         let proof = bench.succeed_json(&format!("verify {file}"));
         assert_eq!(proof["agreement"].as_array().map(Vec::len), Some(2), "{file}");
         assert_eq!(proof["agreement"], report["proof"]["agreement"], "{file}: calibration repeats");
+        let told = bench.succeed_json(&format!("inspect {file}"));
+        let said = &told["metadata"];
+        assert_eq!((&said["elastic.family"], &said["elastic.subnet"]), (&"conv".into(), &report["subnet"]));
+        // Whatever the subnet's resolution, images come as the data has them.
+        assert_eq!(said["elastic.preprocessing"]["size"], serde_json::json!([1, 8, 8]), "{file}");
     }
     assert!(bench.succeed("report").contains("runs/tiny/report.html"));
 }
@@ -315,6 +320,164 @@ fn papers_lie_beside_a_model() {
 }
 
 #[test]
+fn a_file_says_what_it_is() {
+    let bench = profiled();
+    let config = String::from_utf8(bench.read("runs/tiny/config.yaml")).expect("YAML is text");
+    assert!(!config.contains("licence"), "none was given: {config}");
+    let command = "export --budget 14KB --budget 1s --platform host-1t --form portable --precision int8-dynamic \
+                   --max-accuracy-drop 100% --seed 3 --out exports/said";
+    let report = bench.succeed_json(command)[0].clone();
+    let file = format!("exports/said/{}", report["file"].as_str().expect("a name"));
+    let told = bench.succeed_json(&format!("inspect {file}"));
+    assert_eq!((&told["file-bytes"], &told["sha256"]), (&report["file-bytes"], &report["sha256"]));
+    assert_eq!(told["opsets"], serde_json::json!({ "": 17 }));
+    let said = &told["metadata"];
+    let manifest = file.replace(".onnx", ".manifest.json");
+    let manifest: Value = serde_json::from_slice(&bench.read(&manifest)).expect("a manifest is JSON");
+    for (key, expected) in [
+        ("schema", &"elastic.metadata/v1".into()),
+        ("family", &"vit".into()),
+        ("subnet", &report["subnet"]),
+        ("run", &"tiny".into()),
+        ("checkpoint", &report["checkpoint"]),
+        ("config", &manifest["config-sha256"]),
+        (
+            "data",
+            &serde_json::json!({ "train": manifest["train-images"], "validation": manifest["validation-images"] }),
+        ),
+        ("seed", &serde_json::json!({ "training": 1, "search": 3 })),
+        ("cost", &serde_json::json!({ "params": report["params"], "macs": report["macs"] })),
+        ("classes", &serde_json::json!(["left", "top", "centre"])),
+        ("form", &"portable".into()),
+        ("opset", &17.into()),
+        ("batch", &1.into()),
+        ("precision", &"int8-dynamic".into()),
+        ("target", &serde_json::json!({ "platform": "host-1t", "budgets": ["14KB", "1s"] })),
+    ] {
+        assert_eq!(&said[format!("elastic.{key}")], expected, "{key}: {said:#}");
+    }
+    let validation = &said["elastic.validation"];
+    assert!((number(&validation["accuracy"]) - number(&report["validation-accuracy"])).abs() < 1e-6);
+    assert_eq!(validation["images"], report["validation-images"]);
+    let how = &said["elastic.preprocessing"];
+    assert_eq!(
+        (&how["size"], &how["layout"]),
+        (&serde_json::json!([1, 8, 8]), &"batch, channels, height, width".into())
+    );
+    let table = bench.succeed(&format!("inspect {file}"));
+    for row in ["family", "left, top, centre", "budgets 14KB, 1s; platform host-1t", "search 3; training 1"] {
+        assert!(table.contains(row), "`{row}` is missing in {table}");
+    }
+}
+
+#[test]
+fn a_subnet_that_is_trained_alone() {
+    let bench = profiled();
+    for (name, flags) in [
+        ("plain", "--budget 12kflops"),
+        (
+            "platform",
+            "--budget 1s --platform host-1t --form portable --precision int8-dynamic --max-accuracy-drop 100%",
+        ),
+    ] {
+        let files = ["once", "twice"].map(|time| {
+            let out = format!("exports/tuned-{name}-{time}");
+            let report = bench.succeed_json(&format!("export {flags} --finetune 12 --out {out}"))[0].clone();
+            let tuned = &report["finetune"];
+            has(
+                tuned,
+                &["steps", "learning-rate", "teacher-weight", "accuracy-before", "accuracy-after", "kept"],
+            );
+            let (before, after) = (number(&tuned["accuracy-before"]), number(&tuned["accuracy-after"]));
+            assert_eq!(tuned["kept"], after >= before, "{name}: {tuned}");
+            assert!(
+                (number(&report["validation-accuracy"]) - before.max(after)).abs() < 1e-9,
+                "{name}: {report}"
+            );
+            let file = format!("{out}/{}", report["file"].as_str().expect("a name"));
+            assert_eq!(bench.succeed_json(&format!("verify {file}")), report["proof"], "{name}");
+            let said =
+                bench.succeed_json(&format!("inspect {file}"))["metadata"]["elastic.finetuned"].clone();
+            assert_eq!((&said["steps"], &said["weights"]), (&12.into(), &tuned["weights-sha256"]), "{name}");
+            bench.read(&file)
+        });
+        assert!(files[0] == files[1], "{name}: the same inputs give the same file");
+    }
+    assert!(!bench.file("exports/tuned-plain-once/.finetune-tiny").exists());
+}
+
+#[test]
+fn trained_weights_are_kept_where_they_are_no_worse() {
+    let bench = Bench::finished();
+    let file = "exports/tiny-smallest.onnx";
+    let weights = "exports/tiny-smallest.safetensors";
+    // A rate of nothing changes no class.
+    let kept = bench.succeed("export --subnet smallest --finetune 2 --finetune-rate 1e-9");
+    assert!(kept.contains("fine-tuned in 2 steps") && !kept.contains("worse"), "{kept}");
+    bench.succeed(&format!("verify {file}"));
+    let other = bench.read(weights);
+    bench.write(weights, bench.read("runs/tiny/supernet.safetensors"));
+    let refused = bench.elastic(&format!("verify {file}"));
+    assert!(
+        refused.code == Some(1) && refused.stderr.contains("was made from the weights"),
+        "{}",
+        refused.stderr
+    );
+    bench.remove(weights);
+    let refused = bench.elastic(&format!("verify {file}"));
+    let said = "was fine-tuned, and its weights, exports/tiny-smallest.safetensors, are not beside it";
+    assert!(refused.code == Some(1) && refused.stderr.contains(said), "{}", refused.stderr);
+    bench.write(weights, other);
+    // A rate that throws the weights away: what the supernet knows is better.
+    let worse = bench.succeed("export --subnet smallest --finetune 4 --finetune-rate 5");
+    assert!(worse.contains(": worse, so the supernet's weights were kept"), "{worse}");
+    assert!(!bench.file(weights).exists(), "the weights of an earlier one are gone");
+    bench.succeed(&format!("verify {file}"));
+}
+
+#[test]
+fn a_crate_lies_beside_a_model() {
+    let bench = profiled();
+    // Whatever the model's own form and precision are, the crate's are those that burn-onnx reads.
+    let flags = "--form contrib-attention --precision int8-dynamic --max-accuracy-drop 100% --batch 4";
+    let report =
+        &bench.succeed_json(&format!("export --subnet smallest {flags} --emit burn --out exports/crate"))[0];
+    assert_eq!(report["burn-crate"], "exports/crate/tiny-smallest-burn");
+    let text = |name: &str| {
+        let name = format!("exports/crate/tiny-smallest-burn/{name}");
+        String::from_utf8(bench.read(&name)).expect("text")
+    };
+    assert!(text("Cargo.toml").contains("name = \"tiny-smallest\"\n"), "{}", text("Cargo.toml"));
+    let library = text("src/lib.rs");
+    for part in [
+        "pub const BATCH: usize = 4;",
+        "= [1, 8, 8];",
+        "[&str; 3] = [\"left\", \"top\", \"centre\"];",
+        "#![no_std]",
+    ] {
+        assert!(library.contains(part), "`{part}` is missing in {library}");
+    }
+    assert!(text("tests/logits.rs").contains("use tiny_smallest::{BATCH, INPUT, Model};"));
+    let said = bench.succeed_json("inspect exports/crate/tiny-smallest-burn/model.onnx");
+    assert_eq!((&said["metadata"]["elastic.form"], &said["opsets"][""]), (&"portable".into(), &17.into()));
+    assert_eq!(said["metadata"]["elastic.precision"], "fp32");
+    let floats =
+        |name: &str| bench.read(&format!("exports/crate/tiny-smallest-burn/tests/{name}.f32")).len() / 4;
+    assert_eq!((floats("inputs"), floats("logits")), (8 * 64, 8 * 3));
+}
+
+#[test]
+fn a_licence_goes_from_the_model_file_to_the_model() {
+    require_library();
+    let bench = Bench::fresh();
+    bench.edit("models/tiny.yaml", "seed: 1\n", "licence: CC-BY-4.0\nseed: 1\n");
+    bench.succeed("train --model models/tiny.yaml");
+    bench.succeed("export --subnet smallest");
+    let told = bench.succeed_json("inspect exports/tiny-smallest.onnx");
+    assert_eq!(told["metadata"]["elastic.licence"], "CC-BY-4.0", "{told:#}");
+}
+
+#[test]
 fn models_in_fewer_bits() {
     let bench = profiled();
     for precision in ["fp16", "int8-dynamic", "int8-dynamic-per-channel", "int8-static --calibration entropy"]
@@ -359,6 +522,37 @@ fn the_fastest_precision_within_the_drop_is_written() {
         if report["precision"] != "fp32" {
             assert!(number(&report["fewer-bits"]["accuracy-drop"]) <= 0.01, "{report:#}");
         }
+    }
+}
+
+#[test]
+fn fewer_bits_hold_a_budget_that_floats_miss() {
+    let bench = profiled();
+    let size = |precision: &str| {
+        let flags =
+            format!("--precision {precision} --max-accuracy-drop 100% --out exports/size-{precision}");
+        number(
+            &bench.succeed_json(&format!(
+                "export --subnet smallest --form portable --platform host-1t {flags}"
+            ))[0]["file-bytes"],
+        )
+    };
+    let between = f64::midpoint(size("fp32"), size("fp16")).round();
+    let limit = between / 1000.0;
+    let command = format!(
+        "export --budget {limit}KB --budget 1s --platform host-1t --form portable --max-accuracy-drop 100%"
+    );
+    assert_eq!(bench.elastic(&command).code, Some(3), "{between} bytes");
+    let report = &bench.succeed_json(&format!("{command} --precision auto --out exports/bits"))[0];
+    assert_ne!(report["precision"], "fp32");
+    assert!(number(&report["file-bytes"]) <= between, "{report:#}");
+    assert!(number(&report["budgets"][0]["predicted"]) <= between, "{report:#}");
+    bench.succeed(&format!("verify exports/bits/{}", report["file"].as_str().expect("a name")));
+    let lines =
+        bench.elastic("--verbose export --budget 1s --platform host-1t --precision auto --out exports/lines");
+    for precision in ["fp32", "fp16", "int8-dynamic", "int8-static"] {
+        let said = format!("{precision} on host-1t: ");
+        assert!(lines.stderr.contains(&said), "`{said}` is missing in {}", lines.stderr);
     }
 }
 

@@ -75,12 +75,16 @@ fn from_texts_to_a_verified_model() {
     ] {
         assert!(trained.stderr.contains(said), "{said}: {}", trained.stderr);
     }
-    for batch in ["1", "dynamic"] {
+    for batch in ["1", "dynamic", "4 --finetune 6"] {
         bench.succeed(&format!("export --budget 1mflops --evaluations 5 --population 4 --batch {batch}"));
         let proof = bench.succeed_json("verify exports/tiny-1mflops.onnx");
         assert_eq!(proof["test-images"], 20, "{proof}");
         assert_eq!(proof["agreement"].as_array().map(Vec::len), Some(2), "{proof}");
     }
+    let said =
+        bench.succeed_json("inspect exports/tiny-1mflops.onnx")["metadata"]["elastic.preprocessing"].clone();
+    assert_eq!((&said["length"], &said["layout"]), (&6.into(), &"batch, tokens".into()), "{said}");
+    assert_eq!(said["tokenizer-sha256"], elastic_space::file::sha256(TOKENIZER.as_bytes()), "{said}");
     let config = String::from_utf8(bench.read("runs/tiny/config.yaml")).expect("YAML is text");
     assert!(config.contains("class-names:\n  - no\n  - yes\n"), "{config}");
     let model = bench.read("exports/tiny-1mflops.onnx");
@@ -88,6 +92,24 @@ fn from_texts_to_a_verified_model() {
         assert!(model.windows(part.len()).any(|bytes| bytes == part.as_bytes()), "the file has {part}");
     }
     bench.succeed("report");
+}
+
+#[test]
+fn a_network_of_one_segment_is_profiled() {
+    require_library();
+    let bench = bench();
+    bench.edit(MODEL, "    segments: 2\n", "    segments: 1\n");
+    bench.succeed("train --model models/tiny.yaml");
+    bench.succeed("profile --platform host-1t");
+    let precisions = ["fp16", "int8-dynamic", "int8-static"];
+    for precision in precisions {
+        let flags = format!("--precision {precision} --max-accuracy-drop 100% --out exports/{precision}");
+        let report =
+            bench.succeed_json(&format!("export --subnet largest --platform host-1t {flags}"))[0].clone();
+        assert_eq!(report["precision"], precision);
+        assert!(report["fewer-bits"]["accuracy"].is_number(), "{report:#}");
+        bench.succeed(&format!("verify exports/{precision}/tiny-host-1t-largest.onnx"));
+    }
 }
 
 #[test]

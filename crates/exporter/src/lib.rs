@@ -10,5 +10,7 @@ pub mod search;
 pub mod verify;
 
 pub use graph::read::{ReadModelError, macs, opsets, params, read_metadata, text};
-pub use graph::{Batch, BuildError, CONTRIB, Form, GraphOptions, UnknownForm, build, file_size, forms};
+pub use graph::{
+    Batch, BuildError, CLASSES_KEY, CONTRIB, Form, GraphOptions, UnknownForm, build, file_size, forms,
+};
 pub use verify::{Agreement, TOLERANCE, VerifyError, accuracy, compare};

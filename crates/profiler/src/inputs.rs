@@ -17,6 +17,10 @@ const INPUTS: u64 = (1 << 48) - 1;
 /// The most values of one input: 1 GiB of 32-bit floats.
 const MAX_VALUES: usize = 1 << 28;
 
+/// Inputs of texts that have one value wherever models of texts are exported: the mask of padding, of which there is none
+/// here, and the segments, of which a network may know the first alone.
+const CONSTANT: [(&str, f32); 2] = [("attention_mask", 1.0), ("token_type_ids", 0.0)];
+
 /// Sizes of inputs by their names, for graphs that leave sizes open.
 pub type Shapes = BTreeMap<String, Vec<usize>>;
 
@@ -124,12 +128,16 @@ pub fn sizes(shape: &[usize]) -> String {
 }
 
 /// Values for inputs. Floats are standard normal, since latency does not depend on them but denormal numbers or all zeros might
-/// be quicker or slower than real data. Integers and booleans are 0 or 1, which every vocabulary, mask and index takes.
+/// be quicker or slower than real data. Integers and booleans are 0 or 1, which every vocabulary and index takes; a mask named
+/// `attention_mask` is 1 and segments named `token_type_ids` are 0.
 pub fn random_values(inputs: &[GivenInput], seed: Seed) -> Vec<Array> {
     let mut random = seed.generator(Purpose::Measure, INPUTS);
     let array = |input: &GivenInput| {
         let count = input.shape.iter().product();
-        let data = if input.element.is_float() {
+        let constant = CONSTANT.iter().find(|(name, _)| *name == input.name);
+        let data = if let (Some((_, value)), false) = (constant, input.element.is_float()) {
+            vec![*value; count]
+        } else if input.element.is_float() {
             (0..count).map(|_| normal(&mut random)).collect()
         } else {
             (0..count).map(|_| f32::from(u8::from(random.random::<bool>()))).collect()
@@ -187,6 +195,10 @@ mod tests {
         assert!(mean.abs() < 0.04 && (variance - 1.0).abs() < 0.06, "{mean} {variance}");
         assert_eq!(inputs, random_inputs(3, [2, 40, 50], Seed(1)));
         assert_ne!(inputs, random_inputs(3, [2, 40, 50], Seed(2)));
+        for (name, expected) in [("attention_mask", 1.0), ("token_type_ids", 0.0)] {
+            let given = GivenInput { name: name.into(), element: Element::Int64, shape: vec![2, 9] };
+            assert_eq!(random_values(&[given], Seed(1))[0].data, vec![expected; 18], "{name}");
+        }
         let given = GivenInput { name: "ids".into(), element: Element::Int64, shape: vec![1000] };
         let ids = &random_values(&[given], Seed(1))[0].data;
         assert!(ids.iter().all(|&id| id == 0.0 || id == 1.0) && ids.contains(&1.0) && ids.contains(&0.0));

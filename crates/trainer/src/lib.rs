@@ -7,6 +7,7 @@ pub mod config;
 pub mod device;
 pub mod evaluate;
 pub mod families;
+pub mod finetune;
 pub mod health;
 pub mod init;
 pub mod layers;

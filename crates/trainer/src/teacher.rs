@@ -1,6 +1,11 @@
-//! A teacher that is an ONNX file: a trained network with the same input and the same classes.
+//! Teachers outside the supernet that learns: trained networks with the same input and the same classes, from an ONNX file
+//! or from another supernet.
+
+mod supernet;
 
 use std::path::{Path, PathBuf};
+
+use elastic_data::Batch;
 
 use elastic_runtime::{Input, OpenError, RunError, Session};
 use elastic_space::Array;
@@ -8,11 +13,23 @@ use elastic_space::file::{self, ReadError};
 use elastic_space::platform::{OnnxRuntime, Runtime};
 use thiserror::Error;
 
+use crate::checkpoint::LoadError;
+pub use supernet::SupernetTeacher;
+
 /// Threads inside one operator of the teacher: a fixed number, so that a run does not depend on the machine.
 const THREADS: usize = 2;
 
 /// A network outside the supernet that gives the soft targets of distillation
 /// ([Hinton et al., 2015](https://arxiv.org/abs/1503.02531)).
+#[allow(clippy::large_enum_variant, reason = "a run has few, and no list holds many")]
+pub enum LoadedTeacher {
+    /// From an ONNX file.
+    Onnx(OnnxTeacher),
+    /// The largest network of a supernet.
+    Supernet(SupernetTeacher),
+}
+
+/// A teacher that is an ONNX file.
 pub struct OnnxTeacher {
     // Invariant: the graph takes `fixed` images of `input`, or as many as come, and gives their `classes`.
     path: PathBuf,
@@ -35,6 +52,24 @@ pub enum TeacherError {
         path: PathBuf,
         /// The cause.
         source: OpenError,
+    },
+    /// The supernet cannot be loaded.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The supernet is for something else.
+    #[error(
+        "use {}: it is of the family {found} and reads {input:?} (channels, height, width) for {classes} classes; name a \
+         supernet of the same family, for the same data", path.display()
+    )]
+    Supernet {
+        /// The file.
+        path: PathBuf,
+        /// Its family.
+        found: &'static str,
+        /// What its networks read.
+        input: [usize; 3],
+        /// What they tell apart.
+        classes: usize,
     },
     /// The graph takes something else than images of the data's size.
     #[error(
@@ -101,6 +136,20 @@ pub enum TeacherError {
     },
 }
 
+impl LoadedTeacher {
+    /// The classes' probabilities for each example of a batch, `[batch, classes]`; each row sums to 1.
+    ///
+    /// # Errors
+    ///
+    /// [`TeacherError`] of a model that fails, or gives no numbers.
+    pub fn probabilities(&mut self, batch: &Batch) -> Result<Array, TeacherError> {
+        match self {
+            Self::Onnx(teacher) => teacher.probabilities(&batch.images, batch.labels.len()),
+            Self::Supernet(teacher) => teacher.probabilities(batch),
+        }
+    }
+}
+
 impl OnnxTeacher {
     /// Loads a teacher for batches of `batch_size` images of `input` (channels, height, width), and runs it
     /// once on zeros to see that it gives one logit for each class.
@@ -143,14 +192,8 @@ impl OnnxTeacher {
     /// If there are not `count` images, or `count` is no multiple of a fixed batch as the batch size is.
     pub fn probabilities(&mut self, images: &[f32], count: usize) -> Result<Array, TeacherError> {
         assert_eq!(images.len(), count * self.input.iter().product::<usize>(), "`count` images of the input");
-        let mut data = self.logits(images, count)?;
-        for (image, row) in data.chunks_exact_mut(self.classes).enumerate() {
-            if let Some(&value) = row.iter().find(|value| !value.is_finite()) {
-                return Err(TeacherError::NotFinite { path: self.path.clone(), image, value });
-            }
-            softmax(row);
-        }
-        Ok(Array { shape: vec![count, self.classes], data })
+        let data = self.logits(images, count)?;
+        probabilities(&self.path, Array { shape: vec![count, self.classes], data })
     }
 
     /// The logits of each image, `[count, classes]`.
@@ -205,6 +248,18 @@ fn chunk(
 /// The batch that a graph has fixed.
 fn declared_batch(input: &Input) -> Option<usize> {
     *input.shape.as_ref()?.first()?
+}
+
+/// The logits of a file's network to probabilities.
+fn probabilities(path: &Path, mut logits: Array) -> Result<Array, TeacherError> {
+    let classes = logits.shape[1];
+    for (image, row) in logits.data.chunks_exact_mut(classes).enumerate() {
+        if let Some(&value) = row.iter().find(|value| !value.is_finite()) {
+            return Err(TeacherError::NotFinite { path: path.to_owned(), image, value });
+        }
+        softmax(row);
+    }
+    Ok(logits)
 }
 
 /// Logits to probabilities, without overflow.

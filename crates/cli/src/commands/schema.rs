@@ -49,6 +49,8 @@ enum Name {
     Report,
     /// What `elastic inspect` prints
     Inspect,
+    /// What `elastic inspect FILE` prints
+    InspectFile,
     /// What `elastic profile` and `elastic profile merge` print: the latency model
     Profile,
     /// What `elastic profile --model` prints and writes
@@ -135,6 +137,7 @@ impl Name {
             Self::Train => printed::<train::Summary<'_>>(),
             Self::Report => printed::<report::Written<'_>>(),
             Self::Inspect => printed::<inspect::Report>(),
+            Self::InspectFile => printed::<inspect::FileReport>(),
             Self::Profile => printed::<LatencyModel>(),
             Self::ProfileModels => printed::<ModelsFile>(),
             Self::ProfileCompare => printed::<Vec<Comparison>>(),

@@ -7,10 +7,13 @@ use clap::Args;
 use elastic_data::Splits;
 use elastic_exporter::precision::{PRECISION_KEY, Precision};
 use elastic_exporter::{Form, build, opsets, read_metadata};
+use elastic_space::subnet::METADATA_KEY as SUBNET_KEY;
 use elastic_space::{Subnet, file};
+use elastic_trainer::{Supernet, checkpoint};
 
 use crate::fewer_bits::{self, ACCURACY_KEY};
-use crate::model_file::{self, BATCH_KEY, BatchSize, CHECKPOINT_KEY, FORM_KEY, SUBNET_KEY, Writing};
+use crate::metadata::{BATCH_KEY, CHECKPOINT_KEY, FINETUNED_KEY, FORM_KEY, Finetuned, Metadata};
+use crate::model_file::{BatchSize, Writing};
 use crate::progress::Reporter;
 use crate::proof::{self, Proof};
 use crate::runs::{Run, short_hash};
@@ -46,7 +49,7 @@ impl Verify {
         let BatchSize(batch) = entry(BATCH_KEY)?
             .parse()
             .with_context(|| format!("{}: metadata `{BATCH_KEY}` is damaged", self.file.display()))?;
-        let run = Run::open(self.run.as_deref())?;
+        let mut run = Run::open(self.run.as_deref())?;
         let made_from = entry(CHECKPOINT_KEY)?;
         if *made_from != run.loaded.sha256 {
             bail!(
@@ -58,6 +61,13 @@ impl Verify {
             );
         }
         run.model.space.encode(&subnet)?;
+        if let Some(entry) = metadata.get(FINETUNED_KEY) {
+            let Finetuned { weights, .. } = serde_json::from_str(entry)
+                .with_context(|| format!("{}: metadata `{FINETUNED_KEY}` is damaged", self.file.display()))?;
+            if let Some(sha256) = weights {
+                run.loaded.supernet = self.finetuned(&sha256)?;
+            }
+        }
         reporter.detail(&format!("verifying {} against {}", self.file.display(), run.folder.0.display()));
         let (run, Splits { validation, .. }) = run.with_images(reporter)?;
         let reduced =
@@ -80,6 +90,29 @@ impl Verify {
 }
 
 impl Verify {
+    /// The supernet's file that `elastic export --finetune` wrote beside the model.
+    fn finetuned(&self, sha256: &str) -> anyhow::Result<Supernet> {
+        let path = self.file.with_extension("safetensors");
+        if !path.exists() {
+            bail!(
+                "{} was fine-tuned, and its weights, {}, are not beside it: copy them there, or export it again",
+                self.file.display(),
+                path.display()
+            );
+        }
+        let loaded = checkpoint::load_supernet(&path)?;
+        if loaded.sha256 != sha256 {
+            bail!(
+                "{} was made from the weights {}, but {} is {}: export it again",
+                self.file.display(),
+                short_hash(sha256),
+                path.display(),
+                short_hash(&loaded.sha256)
+            );
+        }
+        Ok(loaded.supernet)
+    }
+
     /// The network of a file in fewer bits, in 32-bit floats.
     fn in_fp32(
         &self,
@@ -93,7 +126,7 @@ impl Verify {
         let form: Form = metadata.get(FORM_KEY).and_then(|form| form.parse().ok()).with_context(damaged)?;
         let opset = opsets(model)?.get("").copied().unwrap_or(form.opset());
         let writing = Writing { batch, form, opset, precision: Precision::Fp32 };
-        let options = model_file::options(run, subnet, writing)?;
+        let options = Metadata::of_run(run).options(subnet, writing)?;
         Ok(build(&run.model.space, subnet, &run.loaded.supernet.extract(subnet), &options)?)
     }
 }

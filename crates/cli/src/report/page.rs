@@ -288,7 +288,7 @@ fn distillation(distillation: Option<&Distillation>) -> String {
     match distillation {
         None => "none".to_owned(),
         Some(Distillation { weight, teacher: Teacher::InPlace }) => format!("in place, weight {weight}"),
-        Some(Distillation { weight, teacher: Teacher::Onnx(path) }) => {
+        Some(Distillation { weight, teacher: Teacher::Onnx(path) | Teacher::Supernet(path) }) => {
             format!("{}, weight {weight}", path.display())
         }
     }

@@ -194,6 +194,11 @@ pub fn file_size(space: &SearchSpace, subnet: &Subnet, options: &GraphOptions) -
     model(space, subnet, &Tensors::Zeros, options).encoded_len() as u64
 }
 
+/// The file that [`build`] writes with zeros in place of the weights.
+pub(crate) fn zeros(space: &SearchSpace, subnet: &Subnet, options: &GraphOptions) -> Vec<u8> {
+    model(space, subnet, &Tensors::Zeros, options).encode_to_vec()
+}
+
 impl Batch {
     fn dim(self) -> Dim {
         match self {

@@ -22,6 +22,9 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use thiserror::Error;
 
+use elastic_space::{SearchSpace, Subnet};
+
+use crate::graph::GraphOptions;
 use crate::graph::read::ReadModelError;
 use crate::onnx::{GraphProto, ModelProto, StringStringEntryProto};
 
@@ -131,6 +134,19 @@ pub fn reduce(
     Ok(model.encode_to_vec())
 }
 
+/// The exact length in bytes of the file that [`reduce`] makes of a subnet's; it does not depend on the values. `None` where
+/// it depends on them, or where nothing can be reduced.
+pub fn reduced_size(
+    space: &SearchSpace,
+    subnet: &Subnet,
+    options: &GraphOptions,
+    precision: Precision,
+) -> Option<u64> {
+    let zeros = crate::graph::zeros(space, subnet, options);
+    let reduced = reduce(&zeros, precision, &BTreeMap::new()).ok()?;
+    Some(reduced.len() as u64)
+}
+
 /// The file with an entry in its metadata.
 ///
 /// # Errors
@@ -144,10 +160,11 @@ pub fn with_metadata(model: &[u8], key: &str, value: &str) -> Result<Vec<u8>, Re
 }
 
 fn set(model: &mut ModelProto, key: &str, value: &str) {
-    model.metadata_props.retain(|entry| entry.key() != key);
-    model
-        .metadata_props
-        .push(StringStringEntryProto { key: Some(key.to_owned()), value: Some(value.to_owned()) });
+    let new = StringStringEntryProto { key: Some(key.to_owned()), value: Some(value.to_owned()) };
+    match model.metadata_props.iter_mut().find(|entry| entry.key() == key) {
+        Some(entry) => *entry = new,
+        None => model.metadata_props.push(new),
+    }
 }
 
 fn decode(model: &[u8]) -> Result<(ModelProto, GraphProto), ReadModelError> {

@@ -46,6 +46,19 @@ fn spread(logits: &Array) -> f64 {
 }
 
 #[test]
+fn the_length_in_fewer_bits_is_known_before() {
+    for space in families() {
+        let case = case(space, Batch::Fixed(1), Form::Portable);
+        for precision in [Precision::Fp16, Precision::Int8Dynamic, Precision::Int8DynamicPerChannel] {
+            let expected = reduce(&case.file, precision, &BTreeMap::new()).ok().map(|file| file.len() as u64);
+            let options = written(Batch::Fixed(1), Form::Portable, Form::Portable.opset());
+            let found = reduced_size(&case.space, &case.subnet, &options, precision);
+            assert_eq!(found, expected, "{} {precision}", case.space.family());
+        }
+    }
+}
+
+#[test]
 fn logits_stay_close_on_every_runtime() {
     for space in families() {
         let case = case(space, Batch::Fixed(1), Form::Portable);

@@ -34,6 +34,9 @@ pub const SCHEMA: &str = "elastic.model/v1";
 pub struct Model {
     /// The file format: `elastic.model/v1`.
     pub schema: String,
+    /// Under which licence exported models may be used, for instance `MIT`: it stands in their metadata.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub licence: Option<String>,
     /// The one source of all randomness.
     pub seed: u64,
     /// The choices of every elastic dimension.

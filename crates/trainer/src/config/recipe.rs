@@ -175,6 +175,9 @@ pub enum Teacher {
     InPlace,
     /// An ONNX file with the same input and the same classes teaches every subnet.
     Onnx(PathBuf),
+    /// The largest network of a supernet's file, of the same family, input and classes, teaches every subnet; it does not
+    /// learn.
+    Supernet(PathBuf),
 }
 
 /// An exponential moving average of the weights.

@@ -141,6 +141,14 @@ impl<B: FusedOps> Backward<B, 2> for BiasedAttention {
         let qkv = checkpointer.retrieve_node_output(qkv);
         let bias = checkpointer.retrieve_node_output(bias);
         let gradient = grads.consume::<B>(&ops.node);
+        if ops.parents[1].is_none() {
+            // A mask of padding does not learn.
+            let gradient = B::fused_masked_attention_backward(qkv, bias, gradient, shape);
+            if let Some(node) = &ops.parents[0] {
+                grads.register::<B>(node.id, gradient);
+            }
+            return;
+        }
         let (for_qkv, for_bias) = B::fused_biased_attention_backward(qkv, bias, gradient, shape);
         for (parent, gradient) in ops.parents.into_iter().zip([for_qkv, for_bias]) {
             if let Some(node) = parent {

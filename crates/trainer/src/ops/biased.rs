@@ -30,17 +30,10 @@ pub(super) fn attention_backward(
     gradient: &FlexTensor,
     shape: AttentionShape,
 ) -> (FlexTensor, FlexTensor) {
-    let (qkv, gradient, packed) = (qkv.to_contiguous(), gradient.to_contiguous(), packed(bias, shape));
-    let (block, group) = (shape.block(), group(shape));
-    let (groups, sequences) = (packed.len() / group, block / (shape.tokens * shape.inner()));
+    let (packed, group) = (packed(bias, shape), group(shape));
+    let (groups, sequences) = (packed.len() / group, shape.block() / (shape.tokens * shape.inner()));
     // A task keeps the sums of the groups that it meets, and no more.
-    let ([result], partial) = filled(&[(shape_of(&qkv), 3 * block)], |task, [result]| {
-        let mut sums = vec![0.0; groups.min(sequences) * group];
-        let (qkv, gradient) = (part(floats(&qkv), 3 * block, task), part(floats(&gradient), block, task));
-        let biases = biases(&packed, shape, task);
-        kernels::attention_backward(result, qkv, gradient, shape, Some((biases, &mut sums)));
-        sums
-    });
+    let (result, partial) = backward(qkv, &packed, gradient, shape, groups.min(sequences));
     let mut total = vec![0.0; packed.len()];
     for (task, sums) in partial.iter().enumerate() {
         for (place, sums) in sums.chunks_exact(group).enumerate() {
@@ -49,6 +42,35 @@ pub(super) fn attention_backward(
         }
     }
     (result, unpacked(&total, groups, shape))
+}
+
+/// The gradient of [`attention`] for queries, keys and values alone.
+pub(super) fn attention_backward_without_bias(
+    qkv: &FlexTensor,
+    bias: &FlexTensor,
+    gradient: &FlexTensor,
+    shape: AttentionShape,
+) -> FlexTensor {
+    backward(qkv, &packed(bias, shape), gradient, shape, 0).0
+}
+
+/// The gradient for queries, keys and values, and of each task the sums of `groups` groups of the bias's.
+fn backward(
+    qkv: &FlexTensor,
+    packed: &[f32],
+    gradient: &FlexTensor,
+    shape: AttentionShape,
+    groups: usize,
+) -> (FlexTensor, Vec<Vec<f32>>) {
+    let (qkv, gradient, block) = (qkv.to_contiguous(), gradient.to_contiguous(), shape.block());
+    let ([result], partial) = filled(&[(shape_of(&qkv), 3 * block)], |task, [result]| {
+        let mut sums = vec![0.0; groups * group(shape)];
+        let (qkv, gradient) = (part(floats(&qkv), 3 * block, task), part(floats(&gradient), block, task));
+        let biases = biases(packed, shape, task);
+        kernels::attention_backward(result, qkv, gradient, shape, Some((biases, &mut sums)));
+        sums
+    });
+    (result, partial)
 }
 
 /// Values of one group in the layout of the scores.

@@ -218,7 +218,8 @@ impl Heads {
         }
     }
 
-    /// The gradient of one image's queries, keys and values; that of the bias is added to the second of its slices.
+    /// The gradient of one image's queries, keys and values; that of the bias is added to the second of its slices, if that is
+    /// not empty.
     #[inline(always)]
     pub(super) fn backward<S: Simd>(
         &mut self,
@@ -239,7 +240,7 @@ impl Heads {
             let rows = ByRow { values: &qkv[value..], row_stride: stride };
             product(simd, self.scores.target(), rows, self.transposed.rows(), [tokens, head_dim]);
             self.scores_backward();
-            if let Some((_, sums)) = &mut bias {
+            if let Some((_, sums)) = bias.as_mut().filter(|(_, sums)| !sums.is_empty()) {
                 let scores = self.scores.flat();
                 let sums = &mut sums[head * scores.len()..][..scores.len()];
                 sums.iter_mut().zip(scores).for_each(|(sum, &x)| *sum += x);

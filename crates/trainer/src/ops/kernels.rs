@@ -236,7 +236,7 @@ pub(super) fn attention(result: &mut [f32], qkv: &[f32], shape: AttentionShape, 
 }
 
 /// The gradient of [`attention`]. With biases, theirs is added to `sums`, which holds as many groups as the images
-/// take in turn.
+/// take in turn, or nothing where nobody asks for them.
 pub(super) fn attention_backward(
     result: &mut [f32],
     qkv: &[f32],
@@ -264,8 +264,11 @@ pub(super) fn attention_backward(
                 result.chunks_exact_mut(3 * image).zip(sources).enumerate()
             {
                 let bias = biases.as_mut().map(|(biases, sums)| {
-                    let place = index % (sums.len() / biases.group);
-                    (biases.of(index), &mut sums[place * biases.group..][..biases.group])
+                    let sums = match sums.len() / biases.group {
+                        0 => &mut [],
+                        groups => &mut sums[index % groups * biases.group..][..biases.group],
+                    };
+                    (biases.of(index), sums)
                 });
                 heads.backward(simd, result, qkv, gradient, bias);
             }

@@ -226,6 +226,16 @@ pub(crate) trait FusedOps: Backend {
         biased::composed_backward::<Self>(qkv, bias, gradient, shape)
     }
 
+    /// The first of both where the bias does not learn, as a mask of padding.
+    fn fused_masked_attention_backward(
+        qkv: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        shape: AttentionShape,
+    ) -> FloatTensor<Self> {
+        Self::fused_biased_attention_backward(qkv, bias, gradient, shape).0
+    }
+
     /// One update of AdamW: the new weights, mean of the gradients and mean of their squares.
     fn fused_adamw(
         weights: FloatTensor<Self>,
@@ -385,6 +395,15 @@ impl FusedOps for Flex {
         shape: AttentionShape,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         biased::attention_backward(&qkv, &bias, &gradient, shape)
+    }
+
+    fn fused_masked_attention_backward(
+        qkv: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        shape: AttentionShape,
+    ) -> FloatTensor<Self> {
+        biased::attention_backward_without_bias(&qkv, &bias, &gradient, shape)
     }
 
     fn fused_adamw(

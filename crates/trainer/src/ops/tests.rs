@@ -164,6 +164,13 @@ proptest! {
         same((ours, burns), &draw.normal([sequences * tokens, inner], 1.0), |all| {
             vec![flat(qkv.grad(all)), flat(bias.grad(all))]
         })?;
+        // The gradient of queries, keys and values does not depend on whether the bias learns.
+        let along = draw.normal([sequences * tokens, inner], 1.0);
+        let of = |bias: Tensor<4>| {
+            let context = super::biased_attention(qkv.clone(), bias, shape);
+            flat(qkv.grad(&(context * along.clone()).sum().backward()))
+        };
+        prop_assert!(worst_difference(of(bias.clone()), of(bias.clone().detach())) < 1e-9);
     }
 
     #[test]

@@ -7,7 +7,7 @@ mod window;
 use std::sync::atomic::AtomicBool;
 
 use burn::tensor::Device;
-use elastic_data::{Loader, Splits};
+use elastic_data::{Examples, Loader, Splits};
 use elastic_space::file;
 
 use crate::checkpoint::{self, Progress, TrainingState};
@@ -20,7 +20,7 @@ use crate::plan::{PlannedStage, plan};
 use crate::run_folder::RunFolder;
 use crate::sort;
 use crate::supernet::Supernet;
-use crate::teacher::OnnxTeacher;
+use crate::teacher::{LoadedTeacher, OnnxTeacher, SupernetTeacher};
 use trainer::{Teachers, Trainer};
 
 pub use error::TrainError;
@@ -99,7 +99,7 @@ pub fn train(
     // run behind.
     let (batch_size, augmentation) = (model.training.batch_size, model.training.augmentation);
     let loader = Loader::new(data.train, model.seed(), batch_size, augmentation, &model.data)?;
-    let teachers = teachers(model, &stages)?;
+    let teachers = teachers(model, &stages, loader.examples())?;
     let state = match start {
         Start::Fresh => begin(model, &stages, folder, &device)?,
         Start::Resume => resume(model, &stages, folder, &device)?,
@@ -108,15 +108,21 @@ pub fn train(
 }
 
 /// The teacher of each file that a stage names, opened once.
-fn teachers(model: &Model, stages: &[PlannedStage]) -> Result<Teachers, TrainError> {
+fn teachers(model: &Model, stages: &[PlannedStage], train: &Examples) -> Result<Teachers, TrainError> {
     let mut teachers = Teachers::new();
-    for stage in stages {
-        let Some(Distillation { teacher: Teacher::Onnx(path), .. }) = &stage.distillation else { continue };
-        if !teachers.contains_key(path) {
-            let (batch, space) = (model.training.batch_size, &model.space);
-            let teacher = OnnxTeacher::open(path, batch, space.input(), space.classes())?;
-            teachers.insert(path.clone(), teacher);
+    for Distillation { teacher, .. } in stages.iter().filter_map(|stage| stage.distillation.as_ref()) {
+        let (Teacher::Onnx(path) | Teacher::Supernet(path)) = teacher else { continue };
+        if teachers.contains_key(path) {
+            continue;
         }
+        let loaded = match teacher {
+            Teacher::Supernet(path) => LoadedTeacher::Supernet(SupernetTeacher::open(path, model, train)?),
+            _ => {
+                let (batch, space) = (model.training.batch_size, &model.space);
+                LoadedTeacher::Onnx(OnnxTeacher::open(path, batch, space.input(), space.classes())?)
+            }
+        };
+        teachers.insert(path.clone(), loaded);
     }
     Ok(teachers)
 }

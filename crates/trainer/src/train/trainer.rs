@@ -27,7 +27,7 @@ use crate::schedule::learning_rate;
 use crate::sort;
 use crate::step::{self, SoftTargets, StepRecipe};
 use crate::supernet::{Network, Supernet};
-use crate::teacher::OnnxTeacher;
+use crate::teacher::LoadedTeacher;
 
 pub(super) struct Trainer<'a> {
     stages: Vec<PlannedStage>,
@@ -44,7 +44,7 @@ pub(super) struct Trainer<'a> {
 }
 
 /// The teachers of all stages, by the file's path.
-pub(super) type Teachers = BTreeMap<PathBuf, OnnxTeacher>;
+pub(super) type Teachers = BTreeMap<PathBuf, LoadedTeacher>;
 
 impl<'a> Trainer<'a> {
     pub(super) fn new(
@@ -171,9 +171,9 @@ impl<'a> Trainer<'a> {
             Some(Distillation { weight, teacher: Teacher::InPlace }) => {
                 SoftTargets::InPlace { weight: *weight }
             }
-            Some(Distillation { weight, teacher: Teacher::Onnx(path) }) => {
+            Some(Distillation { weight, teacher: Teacher::Onnx(path) | Teacher::Supernet(path) }) => {
                 let teacher = self.teachers.get_mut(path).expect("every stage's teacher was opened");
-                let probabilities = teacher.probabilities(&batch.images, batch.labels.len())?;
+                let probabilities = teacher.probabilities(&batch)?;
                 SoftTargets::Given { weight: *weight, probabilities }
             }
         };

@@ -5,6 +5,7 @@ mod bert;
 mod conv;
 mod damaged;
 mod failures;
+mod finetune;
 #[cfg(feature = "wgpu")]
 mod gpu;
 mod init;

@@ -233,7 +233,11 @@ fn a_progressive_scheme_in_yaml() {
             "open: width",
             "training.scheme.progressive.stages.1.open is width: an earlier stage",
         ),
-        ("teacher: in-place", "teacher: largest", "unknown variant `largest`, expected `in-place` or `onnx`"),
+        (
+            "teacher: in-place",
+            "teacher: largest",
+            "unknown variant `largest`, expected one of `in-place`, `onnx`, `supernet`",
+        ),
         ("patience: {evaluations: 3, ", "patience: {", "missing field `evaluations`"),
         ("500kflops", "500kfloops", "budget `500kfloops`"),
         (

@@ -232,6 +232,7 @@ pub(crate) fn only_stage(training: &mut Training) -> &mut Stage {
 pub(crate) fn model(training: Training) -> Model {
     Model {
         schema: SCHEMA.to_owned(),
+        licence: None,
         seed: 11,
         space: space(),
         subnets: BTreeMap::new(),

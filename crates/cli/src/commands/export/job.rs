@@ -12,15 +12,19 @@ use elastic_space::budget::Quantity;
 use elastic_space::platform::{Provider, Runtime};
 use elastic_space::{Budget, Seed, Subnet, file};
 
-use super::Export;
+use super::burn_crate;
+use super::finetune::{self, Tuned};
 use super::forms::{Bench, File, FormReport};
 use super::papers::{self, Origin};
+use super::precisions;
 use super::report::{BudgetReport, Report, SearchReport};
+use super::{Emit, Export};
 use crate::accuracies::Accuracies;
 use crate::exit::{BudgetMissed, SubnetOverBudget};
 use crate::fewer_bits::{self, ACCURACY_KEY, AccuracyDropped, FewerBits};
 use crate::judge::{Judge, Validation};
-use crate::model_file::{self, Writing};
+use crate::metadata::{self, FINETUNED_KEY, Metadata, VALIDATION_KEY};
+use crate::model_file::Writing;
 use crate::platforms::onnx_runtime_cpu;
 use crate::process;
 use crate::progress::Reporter;
@@ -38,12 +42,15 @@ static NO_SHAPES: Shapes = Shapes::new();
 const SLOWER: f64 = 1.1;
 
 /// What one model is made from.
+#[derive(Clone, Copy)]
 pub(super) struct Job<'a> {
     pub(super) request: &'a Export,
     /// The subnet to export without a search.
     pub(super) named: Option<&'a Subnet>,
     pub(super) run: &'a Run,
     pub(super) profile: Option<&'a ProfileFile>,
+    /// What the chosen subnet is trained on alone, where it is.
+    pub(super) train: Option<&'a Examples>,
     /// The validation images, all of them.
     pub(super) images: &'a Examples,
     /// Those that the search uses.
@@ -52,6 +59,8 @@ pub(super) struct Job<'a> {
     pub(super) writings: &'a [Writing],
     pub(super) fewer_bits: &'a fewer_bits::Settings,
     pub(super) origin: &'a Origin,
+    /// What the file says of itself.
+    pub(super) metadata: &'a Metadata<'a>,
     pub(super) reporter: &'a Reporter,
 }
 
@@ -76,6 +85,7 @@ struct Winner {
     measurement: Option<Measurement>,
     forms: Vec<FormReport>,
     fewer_bits: Option<FewerBits>,
+    tuned: Option<Tuned>,
 }
 
 /// The fastest file that is accurate enough.
@@ -87,8 +97,18 @@ struct Chosen {
 }
 
 impl Winner {
-    /// With what fewer bits cost in the file's metadata, so that the file can be verified.
-    fn recorded(mut self) -> anyhow::Result<Self> {
+    /// Its accuracy as it is written.
+    fn accuracy(&self) -> f64 {
+        self.fewer_bits.as_ref().map_or(self.point.accuracy, |cost| cost.measured.accuracy)
+    }
+
+    /// With what was measured in the file's metadata; what fewer bits cost, so that the file can be verified.
+    fn recorded(mut self, images: usize) -> anyhow::Result<Self> {
+        let accuracy = metadata::validation(self.point.accuracy, images);
+        self.file.bytes = with_metadata(&self.file.bytes, VALIDATION_KEY, &accuracy)?;
+        if let Some(tuned) = &self.tuned {
+            self.file.bytes = with_metadata(&self.file.bytes, FINETUNED_KEY, &tuned.entry())?;
+        }
         if let Some(cost) = &self.fewer_bits {
             let measured = serde_json::to_string(&cost.measured)?;
             self.file.bytes = with_metadata(&self.file.bytes, ACCURACY_KEY, &measured)?;
@@ -122,17 +142,25 @@ impl Job<'_> {
         let found = self.search(&settings, knowledge)?;
         let winner = self.choose(&found.outcome)?;
         self.reporter.detail(&format!("verifying {}", winner.point.subnet));
+        let job = self.with(winner.tuned.as_ref());
         let proof = proof::prove(
-            self.run,
+            job.run,
             &winner.point.subnet,
-            [&self.build(&winner.point.subnet, winner.file.writing)?, &winner.file.bytes],
+            [&job.build(&winner.point.subnet, winner.file.writing)?, &winner.file.bytes],
             winner.file.writing.batch,
             self.images,
             self.reporter,
         )?;
         let path = self.request.out.join(self.file_name());
         file::write(&path, &winner.file.bytes)?;
-        let report = self.report(&settings, found, winner, proof);
+        if let Some(tuned) = &winner.tuned {
+            tuned.write(&path)?;
+        }
+        let burn_crate = match self.request.emit {
+            Some(Emit::Burn) => Some(burn_crate::write(&job, &winner.point.subnet, &path)?),
+            None => None,
+        };
+        let report = Report { burn_crate, ..self.report(&settings, found, winner, proof) };
         file::write_json(&path.with_extension("json"), &report)?;
         papers::write(&path, &report, self.origin, &self.run.model.data)?;
         papers::write_page(&path, &report, &self.run.model.space, self.profile)?;
@@ -145,7 +173,15 @@ impl Job<'_> {
         let mut task = self.reporter.task(&title, settings.max_evaluations as u64);
         let latency_model = self.profile.map(|profile| &profile.latency_model);
         let Knowledge { known, accuracies } = knowledge;
-        let mut judge = Judge::new(self.run, self.writings[0], latency_model, self.validation, accuracies);
+        let lines = self.scaling()?;
+        let mut judge = Judge::new(
+            self.run,
+            (self.writings[0], self.metadata),
+            latency_model,
+            self.validation,
+            accuracies,
+        )
+        .in_precisions(self.precisions(), &lines);
         if let Some(subnet) = self.named {
             let outcome = self.only(subnet, &mut judge)?;
             return Ok(Found { outcome, cached: judge.cached });
@@ -183,25 +219,35 @@ impl Job<'_> {
     fn choose(&self, outcome: &Outcome) -> anyhow::Result<Winner> {
         let (mut best, mut slowdown) = (f64::INFINITY, 1.0_f64);
         let mut bench = self.profile.map(|profile| self.bench(profile)).transpose()?;
+        // What is the most accurate may change with the precision.
+        let wanted = if self.has_precisions() { precisions::JUDGED } else { 1 };
+        let mut held: Vec<Winner> = Vec::new();
         for point in outcome.ranking.iter().take(MEASURED_CANDIDATES) {
-            let point = point.clone();
+            let mut point = point.clone();
             let mut files = self.files(&point.subnet)?;
             let Some(bench) = &mut bench else {
+                let tuned = self.tune(&mut point, &mut files)?;
                 let file = files.swap_remove(0);
-                let cost = self.cost(&file, &point.subnet)?;
+                let cost = self.with(tuned.as_ref()).cost(&file, &point.subnet)?;
                 if let Some(cost) = cost.clone().filter(|cost| !cost.holds()) {
                     return Err(AccuracyDropped { precision: file.writing.precision, cost }.into());
                 }
-                return Winner { point, file, measurement: None, forms: Vec::new(), fewer_bits: cost }
-                    .recorded();
+                return Winner { point, file, measurement: None, forms: Vec::new(), fewer_bits: cost, tuned }
+                    .recorded(self.validation.labels.len());
             };
             let timed = bench.time(&self.at_platform(&point.subnet, &files)?)?;
+            let fastest = timed.fastest_first.first().map_or(f64::INFINITY, |(_, measured)| measured.p50_us);
+            // Weights change no latency: what is too slow is not trained.
+            let tuned = if self.is_fast(fastest) { self.tune(&mut point, &mut files)? } else { None };
             let Chosen { place, measurement, cost } =
-                self.accurate(&files, &point.subnet, timed.fastest_first)?;
-            let mut limits = self.request.budget.iter().filter(|budget| budget.quantity == Quantity::Latency);
-            if limits.all(|budget| measurement.p50_us <= budget.limit) {
+                self.with(tuned.as_ref()).accurate(&files, &point.subnet, timed.fastest_first)?;
+            if self.is_fast(measurement.p50_us) {
                 let (file, measurement) = (files.swap_remove(place), Some(measurement));
-                return Winner { point, file, measurement, forms: timed.forms, fewer_bits: cost }.recorded();
+                held.push(Winner { point, file, measurement, forms: timed.forms, fewer_bits: cost, tuned });
+                if held.len() == wanted {
+                    break;
+                }
+                continue;
             }
             self.reporter.say(&format!(
                 "{} took {} on {}: over the budget, the next candidate is taken{}",
@@ -211,6 +257,11 @@ impl Job<'_> {
                 slowdown_note(timed.slowdown)
             ));
             (best, slowdown) = (best.min(measurement.p50_us), slowdown.max(timed.slowdown));
+        }
+        // Of equal ones the first, as the search ranks them.
+        let best_written = held.into_iter().rev().max_by(|a, b| a.accuracy().total_cmp(&b.accuracy()));
+        if let Some(winner) = best_written {
+            return winner.recorded(self.validation.labels.len());
         }
         let budgets: Vec<String> = self.request.budget.iter().map(ToString::to_string).collect();
         Err(BudgetMissed {
@@ -224,8 +275,27 @@ impl Job<'_> {
         .into())
     }
 
+    /// Whether a latency in microseconds holds the budgets.
+    fn is_fast(&self, p50_us: f64) -> bool {
+        let mut limits = self.request.budget.iter().filter(|budget| budget.quantity == Quantity::Latency);
+        limits.all(|budget| p50_us <= budget.limit)
+    }
+
+    /// Trains a candidate alone, where that is asked for: its accuracy and its files are then by the weights that are better.
+    fn tune(&self, point: &mut Point, files: &mut Vec<File>) -> anyhow::Result<Option<Tuned>> {
+        let Some(train) = self.train else { return Ok(None) };
+        let tuned = finetune::tune(self, train, point)?;
+        *files = self.with(Some(&tuned)).files(&point.subnet)?;
+        Ok(Some(tuned))
+    }
+
+    /// The same with the weights of a subnet that was trained alone.
+    fn with<'b>(&'b self, tuned: Option<&'b Tuned>) -> Job<'b> {
+        Job { run: tuned.map_or(self.run, |tuned| &tuned.run), ..*self }
+    }
+
     /// What measures forms on the platform, beside the profile's reference.
-    fn bench<'a>(&'a self, profile: &'a ProfileFile) -> anyhow::Result<Bench<'a>> {
+    pub(super) fn bench<'a>(&'a self, profile: &'a ProfileFile) -> anyhow::Result<Bench<'a>> {
         let reference = self.build(&profile.reference, Writing::portable(Some(profile.platform.batch)))?;
         let model = &self.run.model;
         let task = Task { models: &[], shapes: &NO_SHAPES, seed: model.seed(), nodes_of: &[], program: None };
@@ -271,14 +341,16 @@ impl Job<'_> {
     fn files(&self, subnet: &Subnet) -> anyhow::Result<Vec<File>> {
         let mut files = Vec::with_capacity(self.writings.len());
         for &writing in self.writings {
-            if self.request.form.0.is_none() && !self.is_proven_on_the_platform(writing.form) {
+            if !self.may_choose(writing.form) {
                 continue;
             }
             let Some(file) = self.file(subnet, writing)? else { continue };
             let mut limits =
                 self.request.budget.iter().filter(|budget| budget.quantity == Quantity::FileSize);
-            // The first is the one that the search weighed.
-            if files.is_empty() || limits.all(|budget| file.bytes.len() as f64 <= budget.limit) {
+            // Of one precision the first is the one that the search weighed.
+            if (files.is_empty() && !self.has_precisions())
+                || limits.all(|budget| file.bytes.len() as f64 <= budget.limit)
+            {
                 files.push(file);
             }
         }
@@ -286,12 +358,12 @@ impl Job<'_> {
     }
 
     /// Whether the platform may choose a form: operators of ONNX Runtime's own are proven on its CPU provider alone, and
-    /// another runtime that reads them may take them for something else.
-    fn is_proven_on_the_platform(&self, form: Form) -> bool {
+    /// another runtime that reads them may take them for something else. A form that is named is no choice.
+    pub(super) fn may_choose(&self, form: Form) -> bool {
         let runtime = self.profile.map(|profile| &profile.platform.runtime);
         let is_cpu =
             matches!(runtime, Some(Runtime::OnnxRuntime(settings)) if settings.provider == Provider::Cpu);
-        form.is_standard() || is_cpu
+        self.request.form.0.is_some() || form.is_standard() || is_cpu
     }
 
     /// The files with the batch that the platform measures.
@@ -308,7 +380,7 @@ impl Job<'_> {
     }
 
     /// The subnet as a file; `None` where it is one of several and has nothing that the precision applies to.
-    fn file(&self, subnet: &Subnet, writing: Writing) -> anyhow::Result<Option<File>> {
+    pub(super) fn file(&self, subnet: &Subnet, writing: Writing) -> anyhow::Result<Option<File>> {
         let bytes = self.build(subnet, writing)?;
         if writing.precision == Precision::Fp32 {
             return Ok(Some(File { writing, bytes }));
@@ -329,12 +401,12 @@ impl Job<'_> {
     /// The subnet as a file of 32-bit floats.
     fn build(&self, subnet: &Subnet, writing: Writing) -> anyhow::Result<Vec<u8>> {
         let weights = self.run.loaded.supernet.extract(subnet);
-        Ok(build(&self.run.model.space, subnet, &weights, &model_file::options(self.run, subnet, writing)?)?)
+        Ok(build(&self.run.model.space, subnet, &weights, &self.metadata.options(subnet, writing)?)?)
     }
 
     fn report(&self, settings: &Settings, found: Found, winner: Winner, proof: Proof) -> Report {
         let Found { outcome, cached } = found;
-        let Winner { point, file: model, measurement, forms, fewer_bits } = winner;
+        let Winner { point, file: model, measurement, forms, fewer_bits, tuned } = winner;
         let cost = self.run.model.space.cost(&point.subnet);
         let features = self.run.model.space.features(&point.subnet);
         let predicted_latency_us =
@@ -360,6 +432,8 @@ impl Job<'_> {
             opset: model.writing.opset,
             precision: model.writing.precision,
             fewer_bits,
+            finetune: tuned.map(|tuned| tuned.report),
+            burn_crate: None,
             forms,
             platform: self.profile.map(|profile| profile.name.clone()),
             cost,

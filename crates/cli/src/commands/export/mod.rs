@@ -1,8 +1,11 @@
 //! `elastic export`
 
+mod burn_crate;
+mod finetune;
 mod forms;
 mod job;
 mod papers;
+mod precisions;
 mod pretrained;
 mod report;
 
@@ -10,7 +13,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::bail;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use elastic_data::Splits;
 use elastic_exporter::Form;
 use elastic_exporter::precision::{Method, Precision};
@@ -23,6 +26,7 @@ use elastic_trainer::calibration::observed_images;
 use crate::accuracies::Accuracies;
 use crate::fewer_bits::{self, AccuracyDrop};
 use crate::judge::Validation;
+use crate::metadata::Metadata;
 use crate::model_file::{BatchSize, FormChoice, PrecisionChoice, Writing};
 use crate::platforms;
 use crate::progress::Reporter;
@@ -34,6 +38,13 @@ pub(crate) use papers::Manifest;
 use papers::Origin;
 pub(crate) use pretrained::Report as PretrainedReport;
 pub(crate) use report::Report;
+
+/// What is written besides the ONNX file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Emit {
+    /// A Rust crate for burn.
+    Burn,
+}
 
 /// Search the best subnet under budgets and write it as ONNX, verified.
 ///
@@ -105,7 +116,18 @@ pub(crate) struct Export {
     /// Validation images that the search uses, at most.
     #[arg(long, default_value_t = 2000)]
     images: usize,
-    /// Seed of the search [default: the run's].
+    /// Steps in which the chosen subnet is trained alone before it is written, with the largest network as its teacher. Weights
+    /// that are worse on the validation data are not kept.
+    #[arg(long, default_value_t = 0, value_name = "STEPS", conflicts_with = "model")]
+    finetune: u64,
+    /// Peak of the learning rate of --finetune [default: a tenth of that of the recipe's last stage].
+    #[arg(long, value_name = "RATE", requires = "finetune")]
+    finetune_rate: Option<f64>,
+    /// `burn`: write a Rust crate too, NAME-burn, that runs the network without ONNX Runtime and without the standard library, in 32-bit
+    /// floats. Its build script makes the code through burn-onnx, and its test compares logits.
+    #[arg(long, value_enum, hide_possible_values = true, conflicts_with = "model", value_name = "WHAT")]
+    emit: Option<Emit>,
+    /// Seed of the search and of --finetune [default: the run's].
     #[arg(long)]
     seed: Option<u64>,
 }
@@ -141,6 +163,9 @@ impl Export {
             if value < least {
                 bail!("{flag} is {value}: it must be at least {least}");
             }
+        }
+        if let Some(rate) = self.finetune_rate.filter(|rate| !(*rate > 0.0 && rate.is_finite())) {
+            bail!("--finetune-rate is {rate}: it must be above 0");
         }
         let is_latency = |budget: &Budget| budget.quantity == Quantity::Latency;
         if self.platform.is_empty() && !self.all_platforms && self.budget.iter().any(is_latency) {
@@ -179,23 +204,35 @@ impl Export {
             observed: observe.then(|| observed_images(&run.model, &train, self.calibration_images)),
         };
         let origin = Origin::new(&run, &train, &images)?;
-        drop(train);
+        let train = (self.finetune > 0).then_some(train);
         let validation = Validation::new(&run, &images, self.images);
         let targets = if profiles.is_empty() { vec![None] } else { profiles.iter().map(Some).collect() };
         let accuracies = Accuracies::open(&run, &validation, reporter)?;
         let mut knowledge = Knowledge { known: BTreeMap::new(), accuracies };
         let mut reports = Vec::new();
+        let seed = self.seed.unwrap_or(run.model.seed);
         for profile in targets {
+            let metadata = Metadata::of_run(&run)
+                .made_from(&origin.config_sha256, [&origin.train_images, &origin.validation_images])
+                .chosen_for(
+                    profile.map(|profile| &profile.name[..]),
+                    &self.budget,
+                    seed,
+                    validation.labels.len(),
+                )
+                .fine_tuned(self.finetune);
             let job = Job {
                 request: self,
                 named: named.as_ref(),
                 run: &run,
                 profile,
+                train: train.as_ref(),
                 images: &images,
                 validation: &validation,
                 writings: &writings,
                 fewer_bits: &fewer_bits,
                 origin: &origin,
+                metadata: &metadata,
                 reporter,
             };
             reports.push(job.export(&mut knowledge)?);

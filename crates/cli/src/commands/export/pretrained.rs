@@ -15,7 +15,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::Export;
-use crate::model_file;
+use crate::metadata::Metadata;
 use crate::platforms;
 use crate::proof;
 use crate::runs::{read_model, require_model_file};
@@ -90,7 +90,7 @@ pub(super) fn export(path: &Path, request: &Export, format: Format) -> anyhow::R
         .with_context(|| format!("read {}", init.from.display()))?;
     let subnet = model.space.largest();
     let weights_sha256 = file::sha256(&file::read(&init.from)?);
-    let options = model_file::options_of(&model.data, &weights_sha256, &subnet, writing)?;
+    let options = Metadata::new(&model, &weights_sha256).options(&subnet, writing)?;
     let bytes = build(&model.space, &subnet, &supernet.extract_by(&subnet, &statistics), &options)?;
     let (input, seed) = (model.space.input(), model.seed());
     let images = match model.space.vocabulary() {

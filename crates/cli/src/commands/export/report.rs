@@ -11,6 +11,7 @@ use elastic_space::{Budget, Cost, Subnet};
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::finetune::FinetuneReport;
 use super::forms::FormReport;
 use crate::fewer_bits::{Accuracies, FewerBits};
 use crate::proof::Proof;
@@ -32,6 +33,12 @@ pub(crate) struct Report {
     pub(super) precision: Precision,
     /// What fewer bits than 32 cost, where there are fewer.
     pub(super) fewer_bits: Option<FewerBits>,
+    /// What training the subnet alone came to, where it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) finetune: Option<FinetuneReport>,
+    /// The folder of the Rust crate that was written too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) burn_crate: Option<PathBuf>,
     /// Every form and precision that was measured on the platform, or that it refused.
     pub(super) forms: Vec<FormReport>,
     pub(super) platform: Option<String>,
@@ -143,6 +150,23 @@ pub(super) fn print(reports: &[Report], out: &Path, accuracies: &Path) {
                 report.precision,
                 percent(*accuracy_fp32),
                 percent(*accuracy)
+            );
+        }
+        if let Some(tuned) = &report.finetune {
+            let kept = if tuned.kept { "" } else { ": worse, so the supernet's weights were kept" };
+            println!(
+                "{}: fine-tuned in {} steps, validation accuracy {} before, {} after{kept} ({} images)",
+                report.file,
+                tuned.steps,
+                percent(tuned.accuracy_before),
+                percent(tuned.accuracy_after),
+                report.validation_images
+            );
+        }
+        if let Some(folder) = &report.burn_crate {
+            println!(
+                "{}: a Rust crate in 32-bit floats; prove it with: cargo test --release",
+                folder.display()
             );
         }
         let file = out.join(&report.file);

@@ -58,6 +58,16 @@ pub(super) fn of(report: &Report, origin: &Origin, data: &DataConfig) -> String 
         let (quantity, limit) = (budget.asked.quantity, budget.asked.limit);
         row("budget", format!("{} of {}", quantity.format(budget.measured), quantity.format(limit)));
     }
+    if let Some(tuned) = report.finetune.as_ref().filter(|tuned| tuned.kept) {
+        row(
+            "trained alone",
+            format!(
+                "in {} steps, validation accuracy {} before",
+                tuned.steps,
+                percent(tuned.accuracy_before)
+            ),
+        );
+    }
     if let Some(cost) = &report.fewer_bits {
         row(
             "accuracy in 32-bit floats and as written",

@@ -22,6 +22,9 @@ pub(crate) struct Manifest<'a> {
     platform: Option<&'a str>,
     /// SHA-256 of the supernet.
     checkpoint_sha256: &'a str,
+    /// SHA-256 of the weights beside the model, where the subnet was trained alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    finetuned_sha256: Option<&'a str>,
     #[serde(flatten)]
     origin: &'a Origin,
     test_images: &'a Digest,
@@ -41,6 +44,7 @@ pub(super) fn of<'a>(report: &'a Report, origin: &'a Origin) -> Manifest<'a> {
         precision: report.precision.to_string(),
         platform: report.platform.as_deref(),
         checkpoint_sha256: &report.checkpoint,
+        finetuned_sha256: report.finetune.as_ref().and_then(|tuned| tuned.weights_sha256.as_deref()),
         origin,
         test_images: &report.proof.test_digest,
         seed: report.search.seed,

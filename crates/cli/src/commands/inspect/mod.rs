@@ -1,5 +1,9 @@
 //! `elastic inspect`
 
+mod exported;
+
+pub(super) use exported::FileReport;
+
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -14,12 +18,16 @@ use serde::Serialize;
 use crate::runs::{Run, read_model, require_folder, require_model_file};
 use crate::table::{self, Format};
 
-/// Show the search space and what its subnets cost.
+/// Show the search space and what its subnets cost, or what an exported file says of itself.
 ///
 /// Parameters and MACs are those of the exported graph. 1 MAC = 2 FLOPs; normalisation, softmax and
-/// additions are not counted.
+/// additions are not counted. Of an ONNX file its metadata are shown: the subnet, the accuracy, how inputs are prepared, and
+/// what it was made from.
 #[derive(Debug, Args)]
 pub(crate) struct Inspect {
+    /// Show this ONNX file instead.
+    #[arg(conflicts_with_all = ["model", "run"])]
+    file: Option<PathBuf>,
     /// Model file.
     #[arg(long, default_value = "models/vit-fashion.yaml")]
     model: PathBuf,
@@ -55,6 +63,9 @@ struct Row {
 
 impl Inspect {
     pub(crate) fn run(self, format: Format) -> anyhow::Result<()> {
+        if let Some(file) = &self.file {
+            return exported::show(file, format);
+        }
         let (path, model) = match self.run.map(RunFolder) {
             Some(run) if run.is_finished() => (run.config(), Run::open(Some(&run.0))?.model),
             Some(run) => {
