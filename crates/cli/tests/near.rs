@@ -18,11 +18,11 @@ fn latencies(profile: &Value) -> Vec<f64> {
 #[test]
 fn rounds_are_added_near_a_latency_until_their_bound() {
     let bench = Bench::finished();
-    bench.succeed("profile --platform host-tract --subnets 4 --out before.json");
-    let before = latencies(&json(&bench, "before.json"));
-    assert_eq!(before.len(), 4);
+    // How fast this machine is does not matter: one of these is near some subnet.
+    let latencies_us = std::iter::successors(Some(2.0_f64), |us| Some(us * 1.25)).take_while(|&us| us < 1e5);
+    let near: Vec<String> = latencies_us.map(|us| format!("--near {us:.2}us")).collect();
+    let near = near.join(" ");
     // An error that no model reaches: the bound on subnets ends it, and says so.
-    let near = format!("--near {:.1}us", before[0]);
     let printed = bench.elastic(&format!(
         "profile --platform host-tract --subnets 4 {near} --max-error-percent 0.000001 --max-subnets 6 --out after.json"
     ));
