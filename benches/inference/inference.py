@@ -10,11 +10,8 @@ The exported file, the shared weights and PyTorch must agree but for one image i
 """
 
 import argparse
-import json
-import os
 import random
 import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -23,17 +20,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 sys.path.insert(0, str(HERE.parent))
 import allocator  # noqa: E402
-
-
-def start(command, environment):
-    environment = {**os.environ, **environment}
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
-
-
-def ask(process):
-    process.stdin.write("\n")
-    process.stdin.flush()
-    return json.loads(process.stdout.readline())
+from answering import Answering  # noqa: E402
 
 
 def main():
@@ -51,19 +38,19 @@ def main():
     scratch, threads = tempfile.TemporaryDirectory(), str(arguments.threads)
     folder = scratch.name
     ours = [arguments.ours, arguments.run, arguments.subnet, str(arguments.images), folder]
-    entered = {"ours": start(ours, {"RAYON_NUM_THREADS": threads, **allocator.ELASTIC})}
-    seen = {"ours": [ask(entered["ours"])]}  # It has written the images when it answers.
+    entered = {"ours": Answering("ours", ours, {"RAYON_NUM_THREADS": threads, **allocator.ELASTIC})}
+    seen = {"ours": [entered["ours"].ask(None)]}  # It has written the images when it answers.
     runs = {
         "ONNX Runtime": [arguments.ort, HERE / "onnx_runtime.py", arguments.onnx, folder, threads],
         "PyTorch eager": [arguments.torch, HERE / "eager.py", arguments.run, arguments.subnet, folder, threads],
     }
     for name, command in runs.items():
-        entered[name] = start(command, {})
-        seen[name] = [ask(entered[name])]
+        entered[name] = Answering(name, command)
+        seen[name] = [entered[name].ask(None)]
     rng = random.Random(1)
     for _ in range(arguments.rounds):
         for name in rng.sample(sorted(entered), len(entered)):
-            seen[name].append(ask(entered[name]))
+            seen[name].append(entered[name].ask(None))
     right = {name: round(answers[0]["accuracy"] * arguments.images) for name, answers in seen.items()}
     if max(right.values()) - min(right.values()) > arguments.images // 5000:
         sys.exit(f"the networks differ: of {arguments.images} images these are right: {right}")
@@ -77,7 +64,7 @@ def main():
             f"| {name} | {100 * answers[0]['accuracy']:.2f} % | {arguments.images / seconds:.0f} | "
             f"{statistics.median(paired):.2f} |"
         )
-        entered[name].stdin.close()
+        entered[name].close()
 
 
 if __name__ == "__main__":

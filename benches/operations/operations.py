@@ -11,11 +11,8 @@ the operation's under a weighted sum, whose product and sum all compute. Times a
 """
 
 import argparse
-import json
-import os
 import random
 import statistics
-import subprocess
 import sys
 from pathlib import Path
 
@@ -23,6 +20,8 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 sys.path.insert(0, str(HERE.parent))
 import allocator  # noqa: E402
+from answering import Answering  # noqa: E402
+
 ROWS = 64 * 16 * 16
 
 # Name, and what it is.
@@ -49,18 +48,10 @@ OPERATIONS = [
 ]
 
 
-class Contestant:
-    def __init__(self, command, environment):
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **environment}
-        )
-
+class Contestant(Answering):
     def run(self, operation, backward, times):
         kind, sizes = operation
-        order = {"kind": kind, "sizes": sizes, "backward": backward, "times": times}
-        self.process.stdin.write(json.dumps(order) + "\n")
-        self.process.stdin.flush()
-        return json.loads(self.process.stdout.readline())
+        return self.ask({"kind": kind, "sizes": sizes, "backward": backward, "times": times})
 
 
 def main():
@@ -73,8 +64,11 @@ def main():
     arguments = parser.parse_args()
     threads = str(arguments.threads)
     torch = [arguments.python, HERE / "theirs.py", threads]
-    ours = Contestant([arguments.ours], {"RAYON_NUM_THREADS": threads, **allocator.ELASTIC})
-    theirs = [Contestant([*torch, layout], allocator.ELASTIC) for layout in ("contiguous", "channels-last")]
+    ours = Contestant("ours", [arguments.ours], {"RAYON_NUM_THREADS": threads, **allocator.ELASTIC}, "[")
+    theirs = [
+        Contestant(f"PyTorch, {layout}", [*torch, layout], allocator.ELASTIC, "[")
+        for layout in ("contiguous", "channels-last")
+    ]
     contestants = [ours, *theirs]
     rng = random.Random(1)
     print(f"{threads} threads; medians in ms, and ours over PyTorch's by layout (channels first, channels last)")
@@ -93,7 +87,7 @@ def main():
             cells += [f"{own:.2f}", ", ".join(f"{x:.2f}" for x in rest), ", ".join(f"{own / x:.2f}" for x in rest)]
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
     for contestant in contestants:
-        contestant.process.stdin.close()
+        contestant.close()
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ before cost it nothing), each with as many seeds. Figures are medians, with the 
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -35,6 +34,9 @@ from pymoo.util.nds.non_dominated_sorting import NonDominatedSorting
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
+sys.path.insert(0, str(HERE.parent))
+from answering import Answering  # noqa: E402
+
 MARKS = [32, 64, 100, 125, 150, 200, 300, 400, 500]
 
 
@@ -66,16 +68,9 @@ def pymoo(known, population, evaluations, seed):
     return list(problem.asked.values())[:evaluations]
 
 
-class Ours:
-    def __init__(self, program, space, truth):
-        command = [program, space, truth]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
+class Ours(Answering):
     def run(self, strategy, population, evaluations, seed):
-        order = {"strategy": strategy, "seed": seed, "evaluations": evaluations, "population": population}
-        self.process.stdin.write(json.dumps(order) + "\n")
-        self.process.stdin.flush()
-        return json.loads(self.process.stdout.readline())
+        return self.ask({"strategy": strategy, "seed": seed, "evaluations": evaluations, "population": population})
 
 
 def main():
@@ -90,7 +85,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         space = Path(folder) / "space.json"
         space.write_text(json.dumps(yaml.safe_load(arguments.model.read_text())["space"]))
-        return table(arguments, truth, Ours(arguments.ours, space, arguments.truth))
+        return table(arguments, truth, Ours("ours", [arguments.ours, space, arguments.truth], opening="["))
 
 
 def table(arguments, truth, ours):
@@ -115,7 +110,7 @@ def table(arguments, truth, ours):
             shares = [volume(scaled(pairs[:mark])) / best for pairs in runs]
             cells.append(f"{statistics.median(shares):.4f} ({min(shares):.3f} to {max(shares):.3f})")
         print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
-    ours.process.stdin.close()
+    ours.close()
 
 
 if __name__ == "__main__":

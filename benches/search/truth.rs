@@ -3,15 +3,16 @@
 //! Takes the run's folder and a number of images. Prints a line of JSON for each genome of the space: `{"genome": [..],
 //! "subnet": {..}, "accuracy": .., "mega-macs": ..}`. Genomes that differ in layers that are left out have one subnet, which is evaluated once.
 
-use std::collections::BTreeMap;
-use std::path::Path;
+#[path = "../finished.rs"]
+mod finished;
 
-use elastic_data::load_training;
+use std::collections::BTreeMap;
+
 use elastic_space::{Genome, Slot, Subnet};
-use elastic_trainer::checkpoint::load_supernet;
 use elastic_trainer::evaluate::accuracy;
-use elastic_trainer::run_folder::{RunFolder, read_config};
 use rayon::prelude::*;
+
+use finished::Finished;
 
 #[derive(serde::Serialize)]
 struct Line<'a> {
@@ -25,15 +26,7 @@ struct Line<'a> {
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     let [_, run, count] = &arguments[..] else { panic!("usage: truth RUN IMAGES") };
-    let model = read_config(Path::new(run)).expect("a run's config.yaml");
-    let supernet = load_supernet(&RunFolder(run.into()).supernet()).expect("a finished run").supernet;
-    let images = load_training(&model.data, model.space.input(), model.seed(), &mut |_| ())
-        .expect("the run's data")
-        .splits
-        .validation;
-    let count: usize = count.parse().expect("a number of images");
-    let labels = &images.labels()[..count];
-    let images = images.inputs(&model.data, 0..count);
+    let Finished { model, supernet, images, labels } = Finished::open(run, count);
     let slots = model.space.slots();
     let genomes: Vec<(Genome, Subnet)> =
         all(&slots).into_iter().map(|genome| (genome.clone(), model.space.decode(&genome))).collect();
@@ -42,7 +35,7 @@ fn main() {
         .iter_mut()
         .collect::<Vec<_>>()
         .into_par_iter()
-        .for_each(|(subnet, value)| *value = accuracy(&supernet, subnet, &images, labels));
+        .for_each(|(subnet, value)| *value = accuracy(&supernet, subnet, &images, &labels));
     for (genome, subnet) in &genomes {
         let mega_macs = model.space.cost(subnet).macs as f64 / 1e6;
         let line = Line { genome, subnet, accuracy: accuracies[subnet], mega_macs };

@@ -1,29 +1,17 @@
 """Contestants are processes that do the same training steps in turn."""
 
-import json
-import os
 import statistics
-import subprocess
+import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from answering import Answering  # noqa: E402
 
-class Contestant:
-    """A process that answers lines of JSON on its input by lines on its output."""
 
+class Contestant(Answering):
     def __init__(self, name, command, environment):
-        self.name, self.milliseconds, self.warm_up = name, [], 0.0
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **environment}
-        )
-
-    def ask(self, order):
-        self.process.stdin.write(json.dumps(order) + "\n")
-        self.process.stdin.flush()
-        # Some packages print their warnings among the answers.
-        line = next((line for line in self.process.stdout if line.startswith("{")), None)
-        if line is None:
-            raise SystemExit(f"{self.name} ended with status {self.process.wait()}; its error is above")
-        return json.loads(line)
+        super().__init__(name, command, environment)
+        self.milliseconds, self.warm_up = [], 0.0
 
     def run(self, steps):
         return self.ask({"steps": steps})["milliseconds"]
@@ -38,10 +26,6 @@ class Contestant:
     def peak_megabytes(self):
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return next(int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmHWM"))
-
-    def close(self):
-        self.process.stdin.close()
-        self.process.wait()
 
 
 def race(contestants, warm_up, rounds, rng):

@@ -5,9 +5,9 @@ use rand::Rng;
 use elastic_space::Subnet;
 
 use crate::inputs::Shapes;
-use crate::measure::microseconds;
-use crate::model::LatencyModel;
-use crate::profile::{MeasuredSubnet, ProfileError, ProfileFile, ProfileRequest, Task, measure_on};
+use crate::profile::{
+    MeasuredSubnet, ProfileError, ProfileFile, ProfileRequest, Task, fit_model, measure_on, measured_subnets,
+};
 use crate::statistics::{conformal, sorted};
 
 /// A subnet is near a latency within this share of it.
@@ -71,19 +71,12 @@ impl ProfileFile {
         let reference_us = reference.latency.p50_us;
         let (mut course, mut measurements) = (self.course, self.measurements);
         course.add(&measured.course);
-        let further = request.candidates.iter().zip(measured.startups).zip(measured.measurements).skip(1);
-        measurements.extend(further.map(|((candidate, startup), latency)| MeasuredSubnet {
-            subnet: candidate.subnet.clone(),
-            load_us: microseconds(startup.load),
-            first_run_us: microseconds(startup.first_run),
-            latency: latency.beside(reference_us),
-        }));
-        let features: Vec<Vec<f64>> =
-            measurements.iter().map(|measured| self.space.features(&measured.subnet)).collect();
-        let latencies_us: Vec<f64> = measurements.iter().map(|measured| measured.latency.p50_us).collect();
-        let names = self.space.feature_names();
-        let latency_model =
-            LatencyModel::fit_from(request.base, &names, &features, &latencies_us, request.seed)?;
+        let all = measured_subnets(request.candidates, measured.startups, measured.measurements);
+        measurements.extend(
+            all.skip(1)
+                .map(|further| MeasuredSubnet { latency: further.latency.beside(reference_us), ..further }),
+        );
+        let latency_model = fit_model(&self.space, &measurements, request.base, request.seed)?;
         Ok(Self { course, measurements, latency_model, ..self })
     }
 }

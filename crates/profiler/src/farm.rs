@@ -18,8 +18,10 @@ use thiserror::Error;
 use crate::environment::Environment;
 use crate::inputs::Shapes;
 use crate::measure::{Candidate, microseconds};
-use crate::model::{FitError, LatencyModel};
-use crate::profile::{self, MeasuredSubnet, NotMeasured, ProfileFile, SubnetNodes, Task, measure_on};
+use crate::model::FitError;
+use crate::profile::{
+    self, MeasuredSubnet, NotMeasured, ProfileFile, SubnetNodes, Task, fit_model, measure_on,
+};
 use crate::statistics::median;
 use crate::summary::{Course, Measurement, drift_percent};
 
@@ -337,11 +339,8 @@ impl Plan {
                 nodes: record.nodes.clone(),
             })
             .collect();
-        let features: Vec<Vec<f64>> =
-            self.subnets.iter().map(|planned| self.space.features(&planned.subnet)).collect();
-        let latencies_us: Vec<f64> = measurements.iter().map(|measured| measured.latency.p50_us).collect();
-        let names = self.space.feature_names();
         let reference = best[&0];
+        let latency_model = fit_model(&self.space, &measurements, None, Seed(self.seed))?;
         Ok(ProfileFile {
             schema: profile::SCHEMA.to_owned(),
             name: self.name.clone(),
@@ -355,7 +354,7 @@ impl Plan {
             course: together(of_reference()),
             measurements,
             nodes,
-            latency_model: LatencyModel::fit(&names, &features, &latencies_us, Seed(self.seed))?,
+            latency_model,
         })
     }
 }

@@ -428,6 +428,33 @@ pub fn profile(
     assemble(request, measured, &ends)
 }
 
+/// What was measured of each candidate.
+pub(crate) fn measured_subnets(
+    candidates: &[Candidate],
+    startups: Vec<Startup>,
+    latencies: Vec<Measurement>,
+) -> impl Iterator<Item = MeasuredSubnet> {
+    candidates.iter().zip(startups).zip(latencies).map(|((candidate, startup), latency)| MeasuredSubnet {
+        subnet: candidate.subnet.clone(),
+        load_us: microseconds(startup.load),
+        first_run_us: microseconds(startup.first_run),
+        latency,
+    })
+}
+
+/// The latency model of measured subnets of a space.
+pub(crate) fn fit_model(
+    space: &SearchSpace,
+    measurements: &[MeasuredSubnet],
+    base: Option<Base<'_>>,
+    seed: Seed,
+) -> Result<LatencyModel, FitError> {
+    let features: Vec<Vec<f64>> =
+        measurements.iter().map(|measured| space.features(&measured.subnet)).collect();
+    let latencies_us: Vec<f64> = measurements.iter().map(|measured| measured.latency.p50_us).collect();
+    LatencyModel::fit_from(base, &space.feature_names(), &features, &latencies_us, seed)
+}
+
 fn assemble(
     request: &ProfileRequest<'_>,
     measured: Measured,
@@ -436,23 +463,10 @@ fn assemble(
     let (Some(reference), Some(first)) = (request.candidates.first(), measured.measurements.first()) else {
         return Err(ProfileError::NoCandidates);
     };
-    let features: Vec<Vec<f64>> = request.candidates.iter().map(|c| c.features.clone()).collect();
-    let latencies_us: Vec<f64> = measured.measurements.iter().map(|m| m.p50_us).collect();
-    let names = request.space.feature_names();
-    let latency_model = LatencyModel::fit_from(request.base, &names, &features, &latencies_us, request.seed)?;
     let drift_percent = drift_percent(first);
-    let measurements = request
-        .candidates
-        .iter()
-        .zip(measured.startups)
-        .zip(measured.measurements)
-        .map(|((candidate, startup), latency)| MeasuredSubnet {
-            subnet: candidate.subnet.clone(),
-            load_us: microseconds(startup.load),
-            first_run_us: microseconds(startup.first_run),
-            latency,
-        })
-        .collect();
+    let measurements: Vec<MeasuredSubnet> =
+        measured_subnets(request.candidates, measured.startups, measured.measurements).collect();
+    let latency_model = fit_model(request.space, &measurements, request.base, request.seed)?;
     let nodes = ends
         .iter()
         .zip(measured.nodes)

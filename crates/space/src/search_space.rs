@@ -284,6 +284,19 @@ impl SearchSpace {
         drawn
     }
 
+    /// Up to `count` different subnets to measure: the largest, the smallest, then those of [`Self::draw_balanced`].
+    pub fn draw_with_ends(&self, count: usize, rng: &mut impl Rng) -> Vec<Subnet> {
+        let mut subnets = vec![self.largest(), self.smallest()];
+        subnets.dedup();
+        for subnet in self.draw_balanced(count, rng) {
+            if !subnets.contains(&subnet) {
+                subnets.push(subnet);
+            }
+        }
+        subnets.truncate(count);
+        subnets
+    }
+
     /// The named subnets that every space has, and those that a model file adds.
     pub fn named(&self, extra: &BTreeMap<String, Subnet>) -> BTreeMap<String, Subnet> {
         let mut named = extra.clone();

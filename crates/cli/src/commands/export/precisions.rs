@@ -70,20 +70,10 @@ impl Job<'_> {
         Ok(lines)
     }
 
-    /// The smallest, the largest and some between them.
+    /// The largest, the smallest and some between them.
     fn scaled(&self) -> Vec<Subnet> {
-        let space = &self.run.model.space;
-        let mut subnets = vec![space.smallest(), space.largest()];
-        let mut rng = self.run.model.seed().generator(Purpose::Candidates, 2);
-        subnets.extend(space.draw_balanced(SCALED, &mut rng));
-        let mut distinct: Vec<Subnet> = Vec::new();
-        for subnet in subnets {
-            if !distinct.contains(&subnet) {
-                distinct.push(subnet);
-            }
-        }
-        distinct.truncate(SCALED);
-        distinct
+        let model = &self.run.model;
+        model.space.draw_with_ends(SCALED, &mut model.seed().generator(Purpose::Candidates, 2))
     }
 
     /// A subnet in every form and precision that may be written, for the platform's batch.

@@ -194,15 +194,7 @@ fn count(asked: Option<usize>, platform: &Platform) -> anyhow::Result<usize> {
 
 /// The largest, which is the reference, the smallest, and random ones in which every choice is as frequent as its neighbours.
 fn candidates(run: &Run, count: usize, seed: Seed, batch: usize) -> anyhow::Result<Vec<Candidate>> {
-    let space = &run.model.space;
-    let mut subnets: Vec<Subnet> = vec![space.largest(), space.smallest()];
-    for subnet in space.draw_balanced(count, &mut seed.generator(Purpose::Candidates, 1)) {
-        if !subnets.contains(&subnet) {
-            subnets.push(subnet);
-        }
-    }
-    subnets.dedup();
-    subnets.truncate(count);
+    let subnets = run.model.space.draw_with_ends(count, &mut seed.generator(Purpose::Candidates, 1));
     built(run, subnets, batch)
 }
 
