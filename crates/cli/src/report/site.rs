@@ -106,7 +106,7 @@ impl Site<'_> {
         html! {
             h2 { (platform.unwrap_or("Any platform")) }
             @if let Some(profile) = profile {
-                p { (profile.platform.description) " " a href=(profile_page(profile)) { "Profile" } ": " (profile.measurements.len()) " subnets measured, mean error of the latency model " (format!("{:.1} %", profile.latency_model.cv.mape_percent)) "." }
+                p { (profile.platform.description) ". " a href=(profile_page(profile)) { "Profile" } ": " (profile.measurements.len()) " subnets measured, mean error of the latency model " (format!("{:.1} %", profile.latency_model.cv.mape_percent)) "." }
             }
             @if !exports.is_empty() {
                 div.charts {

@@ -14,6 +14,8 @@ const HEIGHT: f64 = 84.0;
 const TOP: f64 = 34.0;
 /// Width of a bar, and of the space beside it.
 const BAR: (f64, f64) = (26.0, 12.0);
+/// How much wider than guessed a title may be: it has room for that, or the first one would be cut at the edge.
+const TITLE: f64 = 1.4;
 /// The space between columns.
 const GAP: f64 = 10.0;
 /// Below the bars: what was chosen of how much.
@@ -41,7 +43,7 @@ struct Column {
 /// The drawing of a subnet of the space; nothing if it is of another.
 pub(super) fn strip(space: &SearchSpace, subnet: &Subnet) -> Markup {
     let Some(columns) = columns(space, subnet) else { return html! {} };
-    let width_of = |column: &Column| of_bars(column).max(width(&column.title)) + GAP;
+    let width_of = |column: &Column| of_bars(column).max(TITLE * width(&column.title)) + GAP;
     let total: f64 = columns.iter().map(width_of).sum();
     let mut lefts = Vec::with_capacity(columns.len());
     let mut left = 0.0;
