@@ -2,6 +2,7 @@
 //!
 //! Defined here and nowhere else; tests hold the help, the README and the guide against them.
 
+use std::fmt;
 use std::process::ExitCode;
 
 use elastic_exporter::search::SearchError;
@@ -112,6 +113,32 @@ pub(crate) struct Interrupted {
     pub(crate) step: u64,
 }
 
+/// No choice of so many subnets serves all platforms.
+#[derive(Debug, Error)]
+#[error(
+    "no {} {platforms} within every budget{}: allow more subnets with --at-most, or raise a budget",
+    if *most == 1 { "subnet serves all of".to_owned() } else { format!("{most} subnets serve") },
+    Measured(measured)
+)]
+pub(crate) struct NoneServesAll {
+    pub(crate) most: usize,
+    pub(crate) platforms: String,
+    /// What was over a budget when it was measured: `SUBNET on PLATFORM`.
+    pub(crate) measured: Vec<String>,
+}
+
+/// ` (measured and over it: a, b)`, or nothing.
+struct Measured<'a>(&'a [String]);
+
+impl fmt::Display for Measured<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        write!(f, " (measured and over it: {})", self.0.join(", "))
+    }
+}
+
 /// Arguments that do not go together.
 #[derive(Debug, Error)]
 #[error("{0}")]
@@ -150,7 +177,7 @@ fn exit_of(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
     if let Some(SearchError::<anyhow::Error>::Infeasible { .. }) = cause.downcast_ref() {
         return Some(Exit::Infeasible);
     }
-    if cause.is::<SubnetOverBudget>() || cause.is::<AccuracyDropped>() {
+    if cause.is::<SubnetOverBudget>() || cause.is::<AccuracyDropped>() || cause.is::<NoneServesAll>() {
         return Some(Exit::Infeasible);
     }
     if let Some(missed) = cause.downcast_ref::<BudgetMissed>() {

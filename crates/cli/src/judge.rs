@@ -23,7 +23,7 @@ pub(crate) struct Judge<'a, 'r> {
     /// What the size of a file is asked of.
     writing: Writing,
     metadata: &'a Metadata<'a>,
-    latency_model: Option<&'a LatencyModel>,
+    latency: &'a [Clock<'a>],
     /// The precisions in which the file may be written.
     precisions: Vec<Precision>,
     /// What they make of the latency, where they were measured.
@@ -35,6 +35,16 @@ pub(crate) struct Judge<'a, 'r> {
     pub(crate) measured: BTreeMap<Subnet, f64>,
     /// How many of them an earlier command had measured.
     pub(crate) cached: usize,
+}
+
+/// How long a subnet takes on a platform.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Clock<'a> {
+    /// What predicts it.
+    pub(crate) model: &'a LatencyModel,
+    /// Microseconds of one unit of the latency that is asked for: 1, or a platform's limit where the largest share of several
+    /// platforms' limits is asked for.
+    pub(crate) unit_us: f64,
 }
 
 /// Validation images or texts as the network takes them, and their labels.
@@ -58,7 +68,7 @@ impl<'a, 'r> Judge<'a, 'r> {
     pub(crate) fn new(
         run: &'a Run,
         (writing, metadata): (Writing, &'a Metadata<'a>),
-        latency_model: Option<&'a LatencyModel>,
+        latency: &'a [Clock<'a>],
         validation: &'a Validation,
         accuracies: &'a mut Accuracies<'r>,
     ) -> Self {
@@ -66,7 +76,7 @@ impl<'a, 'r> Judge<'a, 'r> {
             run,
             writing,
             metadata,
-            latency_model,
+            latency,
             precisions: vec![Precision::Fp32],
             lines: &[],
             images: &validation.images,
@@ -110,11 +120,13 @@ impl Evaluator for Judge<'_, '_> {
             Quantity::Params => space.cost(subnet).params as f64,
             Quantity::FileSize => self.file_size(subnet)? as f64,
             Quantity::Latency => {
-                let model = self.latency_model.ok_or_else(|| {
+                let features = space.features(subnet);
+                let units =
+                    |clock: &Clock<'_>| 1e6 * clock.model.predict(&features).as_secs_f64() / clock.unit_us;
+                let slowest = self.latency.iter().map(units).max_by(f64::total_cmp).ok_or_else(|| {
                     anyhow::anyhow!("a latency budget needs a profiled platform: name one with --platform")
                 })?;
-                let predicted = 1e6 * model.predict(&space.features(subnet)).as_secs_f64();
-                scaling::fastest(self.lines, predicted)
+                scaling::fastest(self.lines, slowest)
             }
         })
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use elastic_profiler::ProfileFile;
 use elastic_space::platform::{OnnxRuntime, Runtime};
-use elastic_space::{Platform, file};
+use elastic_space::{Limits, Platform, file};
 
 use crate::runs::known;
 
@@ -42,6 +42,19 @@ pub(crate) fn read_profile(given: &str) -> anyhow::Result<ProfileFile> {
         );
     }
     Ok(ProfileFile::read(&path)?)
+}
+
+/// What a platform allows a model: by its file as it is now, or by its profile where it has no file here.
+pub(crate) fn limits(profile: &ProfileFile) -> anyhow::Result<Limits> {
+    if locate(&profile.name).is_err() {
+        return Ok(profile.platform.limits.clone());
+    }
+    Ok(read(&profile.name)?.platform.limits)
+}
+
+/// A platform file, and what it allows a model.
+pub(crate) fn limits_of_file(given: &str) -> anyhow::Result<(PathBuf, Limits)> {
+    Ok((locate(given)?, read(given)?.platform.limits))
 }
 
 /// The names of all platforms that have a profile, in order.

@@ -71,7 +71,7 @@ fn only_what_is_out_of_date_runs() {
     let kept = |step: &str| format!("{step}: up-to-date");
     let all_kept = [kept(TRAIN), kept(PROFILE), kept(EXPORT)];
     type Change = fn(&Bench);
-    let rows: [(&str, Change, [String; 3]); 6] = [
+    let rows: [(&str, Change, [String; 3]); 7] = [
         ("nothing", |_| {}, all_kept.clone()),
         (
             "a comment",
@@ -87,6 +87,14 @@ fn only_what_is_out_of_date_runs() {
             "the platform",
             |bench| bench.edit("platforms/host-tract.yaml", "max-samples: 16", "max-samples: 24"),
             [kept(TRAIN), ran(PROFILE, "changed: platform"), ran(EXPORT, "changed: profile")],
+        ),
+        (
+            "the platform's limits",
+            |bench| {
+                let limits = "\nlimits: {params: 1mparams}\nmeasure:";
+                bench.edit("platforms/host-tract.yaml", "\nmeasure:", limits);
+            },
+            [kept(TRAIN), kept(PROFILE), ran(EXPORT, "changed: limits")],
         ),
         (
             "a file that was made",
@@ -266,7 +274,6 @@ fn files_that_are_refused() {
         ),
         ("small:", "a b:", "exports.`a b`: a name is not empty"),
         ("12kflops", "2parsecs", "invalid value '2parsecs' for '--budget <BUDGET>'"),
-        ("{budget: 12kflops,", "{", "the following required arguments were not provided"),
         ("evaluations: 8", "evaluations: 0", "--evaluations is 0: it must be at least 1"),
         ("{budget: 12kflops,", "{budget: 1ms, platforms: [],", "a latency budget needs a platform"),
         (
@@ -276,16 +283,29 @@ fn files_that_are_refused() {
         ),
         ("{budget: 12kflops,", "{budget: {a: b},", "a list of texts and numbers"),
     ];
-    for (from, to, expected) in rows {
+    let refused = |from: &str, to: &str, code: i32, expected: &str| {
         bench.write("elastic.yaml", FILE.replacen(from, to, 1));
         for command in ["pipeline", "pipeline --dry-run"] {
             let output = bench.elastic(command);
-            assert_eq!(output.code, Some(1), "{to}: {}", output.stderr);
+            assert_eq!(output.code, Some(code), "{to}: {}", output.stderr);
             assert!(output.stderr.contains(expected), "{to}: {}", output.stderr);
             assert_eq!(output.stdout, "", "{to}");
         }
         assert!(!bench.file("made").exists(), "{to}: nothing was begun");
+    };
+    for (from, to, expected) in rows {
+        refused(from, to, 1, expected);
     }
+    let without = "error: read elastic.yaml: exports.small has no budget for host-tract: give it one, such as \
+                   `budget: 2gflops`, or write `limits` in platforms/host-tract.yaml\n";
+    refused("{budget: 12kflops,", "{", 2, without);
+    refused("{budget: 12kflops,", "{pareto: false,", 2, without);
+    let of_no_platform = "{platforms: [],";
+    refused("{budget: 12kflops,", of_no_platform, 1, "the following required arguments were not provided");
+    bench.edit("platforms/host-tract.yaml", "\nmeasure:", "\nlimits: {flops: 12kflops}\nmeasure:");
+    bench.write("elastic.yaml", FILE.replacen("{budget: 12kflops,", "{", 1));
+    let planned = bench.succeed("pipeline --dry-run");
+    assert!(planned.contains("export small of tiny for host-tract: would run"), "{planned}");
     let output = bench.elastic("pipeline other.yaml");
     assert!(output.stderr.contains("there is no pipeline file other.yaml"), "{}", output.stderr);
 }

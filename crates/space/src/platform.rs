@@ -7,6 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::limits::{Limits, OtherQuantity};
+
 /// The only value of `schema` in a platform file.
 pub const SCHEMA: &str = "elastic.platform/v1";
 
@@ -41,6 +43,10 @@ pub struct Platform {
     /// How much memory a session may hold; left out, there is no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<Memory>,
+    /// What a model may cost here, by quantity: `{latency: 70us, file-size: 300KB}`. They are the budgets of an export that names
+    /// no others of these quantities.
+    #[serde(default, skip_serializing_if = "Limits::is_empty")]
+    pub limits: Limits,
     /// How latency is measured.
     pub measure: Measure,
 }
@@ -328,6 +334,9 @@ pub enum InvalidPlatform {
         /// What was given.
         found: f64,
     },
+    /// A limit is one of another quantity.
+    #[error(transparent)]
+    Limit(#[from] OtherQuantity),
     /// A name or a command is empty.
     #[error("{field} is empty: {remedy}")]
     Empty {
@@ -411,6 +420,7 @@ impl Platform {
                 }
             }
         }
+        self.limits.validate()?;
         self.transport.validate()
     }
 }

@@ -19,7 +19,7 @@ use crate::table::{self, Format};
 ///
 /// The file names models, platforms and exports. Each step is one of the commands `elastic train`, `profile` and `export`, and
 /// --dry-run shows them. A step runs if anything that it is made from has another SHA-256 than when it last ran to its
-/// end (model file, data, supernet, platform file, profile, options, the program's version), or if what it made is missing or
+/// end (model file, data, supernet, platform file, profile, options, the program's version, the ONNX Runtime library), or if what it made is missing or
 /// was changed. So after a failure the same command goes on where it stopped; a training that was stopped or killed goes on
 /// from its checkpoint, bit for bit. What is known of the steps is in state.json in the output folder.
 ///

@@ -63,6 +63,10 @@ enum Name {
     ProfileRun,
     /// What `elastic export` prints; each entry is NAME.json beside its model
     Export,
+    /// What `elastic export --pareto` prints; each entry is NAME-pareto.json
+    ExportFront,
+    /// What `elastic export --shared` and `--at-most` print and write
+    ExportFleet,
     /// What `elastic export --model` prints and writes
     ExportPretrained,
     /// What `elastic verify` prints
@@ -144,6 +148,8 @@ impl Name {
             Self::ProfilePlan => printed::<Plan>(),
             Self::ProfileRun => printed::<profile::Measured>(),
             Self::Export => printed::<Vec<export::Report>>(),
+            Self::ExportFront => printed::<Vec<export::FrontReport>>(),
+            Self::ExportFleet => printed::<export::FleetReport>(),
             Self::ExportPretrained => printed::<export::PretrainedReport>(),
             Self::Verify => printed::<Proof>(),
             Self::PipelineReport => printed::<pipeline::report::Report>(),

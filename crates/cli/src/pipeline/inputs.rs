@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use elastic_space::file;
+use elastic_runtime::library;
+use elastic_space::platform::{Runtime, Transport};
+use elastic_space::{Limits, Platform, file};
 use elastic_trainer::Model;
 use elastic_trainer::config::Teacher;
 use elastic_trainer::plan::plan;
@@ -59,10 +61,22 @@ impl Reader {
             }
             Work::Profile { platform, .. } => {
                 add("supernet", of_run()?);
-                add("platform", of_value(&platforms::read(platform)?.platform)?);
+                let platform = platforms::read(platform)?.platform;
+                if platform.transport == Transport::Local
+                    && matches!(platform.runtime, Runtime::OnnxRuntime(_))
+                {
+                    add_library(&mut add)?;
+                }
+                // Limits are what an export goes by: another one measures nothing again.
+                add("platform", of_value(&Platform { limits: Limits::default(), ..platform })?);
             }
-            Work::Export(_) => {
+            Work::Export(command) => {
                 add("supernet", of_run()?);
+                // Every export is proven in it.
+                add_library(&mut add)?;
+                if let Some(limits) = command.limits.as_ref().filter(|limits| !limits.is_empty()) {
+                    add("limits", of_value(limits)?);
+                }
                 for need in &step.needs {
                     match &steps[*need].work {
                         Work::Train(train) => {
@@ -139,6 +153,14 @@ pub(crate) fn decide(step: &Step, inputs: &Inputs, record: Option<&Record>) -> a
 /// One that cannot be read.
 pub(crate) fn of_files(paths: Vec<PathBuf>) -> anyhow::Result<BTreeMap<PathBuf, String>> {
     paths.into_iter().map(|path| Ok((path.clone(), of_file(&path)?))).collect()
+}
+
+/// Adds the ONNX Runtime library of this machine. One that is missing is told by the step that needs it.
+fn add_library(add: &mut impl FnMut(&str, String) -> Option<String>) -> anyhow::Result<()> {
+    if let Ok(library) = library::find() {
+        add("onnxruntime", of_file(&library.path)?);
+    }
+    Ok(())
 }
 
 fn of_file(path: &Path) -> anyhow::Result<String> {

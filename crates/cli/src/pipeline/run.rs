@@ -203,9 +203,9 @@ impl<'a> Run<'a> {
             }
             Work::Export(command) => {
                 let mut files = Vec::new();
-                let (reports, _) = command.export(self.reporter)?;
-                for report in reports {
-                    files.extend(beside(&step.target.join(&report.file))?);
+                let (written, _) = command.export(self.reporter)?;
+                for file in written.files() {
+                    files.extend(beside(&step.target.join(&file))?);
                 }
                 Ok(files)
             }

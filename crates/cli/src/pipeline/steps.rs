@@ -14,6 +14,7 @@ use crate::commands::Command;
 use crate::commands::export::Export;
 use crate::commands::profile::Profile;
 use crate::commands::train::Train;
+use crate::exit::WrongUsage;
 use crate::platforms::{self, PROFILES};
 use crate::runs::RUNS;
 
@@ -109,13 +110,28 @@ pub(crate) fn of(pipeline: &Pipeline) -> anyhow::Result<Vec<Step>> {
                     names.as_ref().is_none_or(|names| names.contains(one))
                 };
                 if is_of(&export.models, &model) && is_of(&export.platforms, &platform) {
-                    let profiled = Some((&platform[..], &*path));
-                    steps.push(export_step(pipeline, name, &model, &run, profiled, vec![train, profile])?);
+                    let profiled = Profiled { file, platform: &platform, profile: &path };
+                    steps.push(export_step(
+                        pipeline,
+                        name,
+                        &model,
+                        &run,
+                        Some(&profiled),
+                        vec![train, profile],
+                    )?);
                 }
             }
         }
     }
     Ok(steps)
+}
+
+/// A platform that is profiled before something is exported for it.
+struct Profiled<'a> {
+    /// The platform's file, as the pipeline names it.
+    file: &'a str,
+    platform: &'a str,
+    profile: &'a Path,
 }
 
 fn train_step(pipeline: &Pipeline, path: &Path, model: &str, run: &Path) -> anyhow::Result<Step> {
@@ -172,22 +188,35 @@ fn export_step(
     export: &str,
     model: &str,
     run: &Path,
-    profile: Option<(&str, &Path)>,
+    profiled: Option<&Profiled<'_>>,
     needs: Vec<usize>,
 ) -> anyhow::Result<Step> {
-    let platform = profile.map(|(platform, _)| platform);
+    let platform = profiled.map(|profiled| profiled.platform);
     let name = match platform {
         Some(platform) => format!("export {export} of {model} for {platform}"),
         None => format!("export {export} of {model}"),
     };
     let target = pipeline.out.join(EXPORTS).join(export);
     let fixed = ["export".to_owned(), flag("run", run), flag("out", &target)];
-    let of_platform: Vec<String> = profile.iter().map(|(_, path)| flag("platform", path)).collect();
+    let of_platform: Vec<String> =
+        profiled.iter().map(|profiled| flag("platform", profiled.profile)).collect();
     let words = [&fixed[..], &of_platform, &words(&pipeline.exports[export].options)].concat();
-    let Command::Export(command) = parse(&words).with_context(|| name.clone())? else {
+    let Command::Export(mut command) = parse(&words).with_context(|| name.clone())? else {
         unreachable!("the words begin with the command")
     };
     command.check().with_context(|| name.clone())?;
+    if let Some(Profiled { file, platform, .. }) = profiled {
+        // Known before the profile is: an export that no budget bounds must not fail after hours of training.
+        let (path, limits) = platforms::limits_of_file(file).with_context(|| name.clone())?;
+        if command.lacks_budget(&limits) {
+            let problem = format!(
+                "exports.{export} has no budget for {platform}: give it one, such as `budget: 2gflops`, or write `limits` in {}",
+                path.display()
+            );
+            return Err(WrongUsage(problem).into());
+        }
+        command.limits = Some(limits);
+    }
     Ok(Step {
         name,
         words,

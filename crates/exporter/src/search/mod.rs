@@ -14,6 +14,7 @@
 //! The search knows slots and genomes of `elastic_space`, and no family.
 
 mod archive;
+mod assign;
 mod evolution;
 mod generation;
 mod pareto;
@@ -30,6 +31,9 @@ use elastic_space::{Budget, Genome, SearchSpace, Seed, Subnet};
 use schemars::JsonSchema;
 use serde::Serialize;
 use thiserror::Error;
+
+pub use assign::{Assignment, Candidate, assign};
+pub use pareto::thin;
 
 use archive::Archive;
 use evolution::Sweep;

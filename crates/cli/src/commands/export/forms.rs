@@ -30,7 +30,7 @@ impl File {
 }
 
 /// What a form came to on a platform.
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(super) struct FormReport {
     pub(super) form: Form,

@@ -1,6 +1,7 @@
 //! The export of one model: search, measure, prove, write.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use anyhow::Context;
 use elastic_data::Examples;
@@ -22,7 +23,7 @@ use super::{Emit, Export};
 use crate::accuracies::Accuracies;
 use crate::exit::{BudgetMissed, SubnetOverBudget};
 use crate::fewer_bits::{self, ACCURACY_KEY, AccuracyDropped, FewerBits};
-use crate::judge::{Judge, Validation};
+use crate::judge::{Clock, Judge, Validation};
 use crate::metadata::{self, FINETUNED_KEY, Metadata, VALIDATION_KEY};
 use crate::model_file::Writing;
 use crate::platforms::onnx_runtime_cpu;
@@ -33,7 +34,7 @@ use crate::runs::Run;
 use crate::table::percent;
 
 /// Candidates of a search that are measured on the platform before it gives up.
-const MEASURED_CANDIDATES: usize = 8;
+pub(super) const MEASURED_CANDIDATES: usize = 8;
 
 /// Our own graphs leave no sizes open where they are measured.
 static NO_SHAPES: Shapes = Shapes::new();
@@ -45,6 +46,8 @@ const SLOWER: f64 = 1.1;
 #[derive(Clone, Copy)]
 pub(super) struct Job<'a> {
     pub(super) request: &'a Export,
+    /// What was asked for, and what else the platform allows.
+    pub(super) budgets: &'a [Budget],
     /// The subnet to export without a search.
     pub(super) named: Option<&'a Subnet>,
     pub(super) run: &'a Run,
@@ -73,19 +76,33 @@ pub(super) struct Knowledge<'a> {
 }
 
 /// What a search found, and how many of its accuracies an earlier command had measured.
-struct Found {
-    outcome: Outcome,
-    cached: usize,
+pub(super) struct Found {
+    pub(super) settings: Settings,
+    pub(super) outcome: Outcome,
+    pub(super) cached: usize,
+}
+
+/// A candidate that was measured.
+pub(super) enum Tried {
+    /// It holds every budget.
+    Holds(Box<Winner>),
+    /// It takes longer than the budget.
+    Misses {
+        p50_us: f64,
+        /// How many times as long the reference takes as it did in the profile.
+        slowdown: f64,
+    },
 }
 
 /// A candidate that holds every budget.
-struct Winner {
-    point: Point,
-    file: File,
-    measurement: Option<Measurement>,
-    forms: Vec<FormReport>,
+#[derive(Clone)]
+pub(super) struct Winner {
+    pub(super) point: Point,
+    pub(super) file: File,
+    pub(super) measurement: Option<Measurement>,
+    pub(super) forms: Vec<FormReport>,
     fewer_bits: Option<FewerBits>,
-    tuned: Option<Tuned>,
+    tuned: Option<Rc<Tuned>>,
 }
 
 /// The fastest file that is accurate enough.
@@ -97,6 +114,11 @@ struct Chosen {
 }
 
 impl Winner {
+    /// Microseconds of one run on the platform, where it was measured.
+    pub(super) fn measured_us(&self) -> Option<f64> {
+        self.measurement.as_ref().map(|measurement| measurement.p50_us)
+    }
+
     /// Its accuracy as it is written.
     fn accuracy(&self) -> f64 {
         self.fewer_bits.as_ref().map_or(self.point.accuracy, |cost| cost.measured.accuracy)
@@ -130,19 +152,21 @@ fn slowdown_note(slowdown: f64) -> String {
 impl Job<'_> {
     /// Searches, proves and writes the model. `knowledge` gets what this search learns.
     pub(super) fn export(&self, knowledge: &mut Knowledge<'_>) -> anyhow::Result<Report> {
-        let known = &knowledge.known;
-        let settings = Settings {
-            strategy: self.request.search,
-            population: self.request.population,
-            max_evaluations: self.request.evaluations,
-            mutation_probability: 0.1,
-            seed: self.request.seed.map_or(self.run.model.seed(), Seed),
-            known: known.iter().map(|(subnet, accuracy)| (subnet.clone(), *accuracy)).collect(),
-        };
-        let found = self.search(&settings, knowledge)?;
+        let found = self.search(self.budgets, knowledge)?;
         let winner = self.choose(&found.outcome)?;
+        self.write(&self.name(""), &found, winner, Vec::new())
+    }
+
+    /// Proves a model and writes it, with what belongs beside it. `shared_with` are other platforms that it serves.
+    pub(super) fn write(
+        &self,
+        name: &str,
+        found: &Found,
+        winner: Winner,
+        shared_with: Vec<String>,
+    ) -> anyhow::Result<Report> {
         self.reporter.detail(&format!("verifying {}", winner.point.subnet));
-        let job = self.with(winner.tuned.as_ref());
+        let job = self.with(winner.tuned.as_deref());
         let proof = proof::prove(
             job.run,
             &winner.point.subnet,
@@ -151,7 +175,8 @@ impl Job<'_> {
             self.images,
             self.reporter,
         )?;
-        let path = self.request.out.join(self.file_name());
+        let file_name = format!("{name}.onnx");
+        let path = self.request.out.join(&file_name);
         file::write(&path, &winner.file.bytes)?;
         if let Some(tuned) = &winner.tuned {
             tuned.write(&path)?;
@@ -160,45 +185,72 @@ impl Job<'_> {
             Some(Emit::Burn) => Some(burn_crate::write(&job, &winner.point.subnet, &path)?),
             None => None,
         };
-        let report = Report { burn_crate, ..self.report(&settings, found, winner, proof) };
+        let report = Report { burn_crate, shared_with, ..self.report(file_name, found, winner, proof) };
         file::write_json(&path.with_extension("json"), &report)?;
         papers::write(&path, &report, self.origin, &self.run.model.data)?;
         papers::write_page(&path, &report, &self.run.model.space, self.profile)?;
         Ok(report)
     }
 
-    fn search(&self, settings: &Settings, knowledge: &mut Knowledge<'_>) -> anyhow::Result<Found> {
+    /// Searches under budgets on the platform.
+    pub(super) fn search(&self, budgets: &[Budget], knowledge: &mut Knowledge<'_>) -> anyhow::Result<Found> {
+        let clock = self.clock(1.0);
         let title =
             self.profile.map_or_else(|| "search".to_owned(), |profile| format!("search {}", profile.name));
-        let mut task = self.reporter.task(&title, settings.max_evaluations as u64);
-        let latency_model = self.profile.map(|profile| &profile.latency_model);
+        self.search_by(&title, budgets, clock.as_slice(), knowledge)
+    }
+
+    /// How long a subnet takes on the platform, in so many microseconds.
+    pub(super) fn clock(&self, unit_us: f64) -> Option<Clock<'_>> {
+        self.profile.map(|profile| Clock { model: &profile.latency_model, unit_us })
+    }
+
+    /// What answers for subnets, by the latencies of `clocks`.
+    pub(super) fn judge<'j, 'r>(
+        &'j self,
+        clocks: &'j [Clock<'j>],
+        accuracies: &'j mut Accuracies<'r>,
+    ) -> Judge<'j, 'r> {
+        Judge::new(self.run, (self.writings[0], self.metadata), clocks, self.validation, accuracies)
+    }
+
+    /// Searches under budgets by the latencies of `clocks`.
+    pub(super) fn search_by(
+        &self,
+        title: &str,
+        budgets: &[Budget],
+        clocks: &[Clock<'_>],
+        knowledge: &mut Knowledge<'_>,
+    ) -> anyhow::Result<Found> {
         let Knowledge { known, accuracies } = knowledge;
+        let settings = Settings {
+            strategy: self.request.search,
+            population: self.request.population,
+            max_evaluations: self.request.evaluations,
+            mutation_probability: 0.1,
+            seed: self.request.seed.map_or(self.run.model.seed(), Seed),
+            known: known.iter().map(|(subnet, accuracy)| (subnet.clone(), *accuracy)).collect(),
+        };
+        let mut task = self.reporter.task(title, settings.max_evaluations as u64);
         let lines = self.scaling()?;
-        let mut judge = Judge::new(
-            self.run,
-            (self.writings[0], self.metadata),
-            latency_model,
-            self.validation,
-            accuracies,
-        )
-        .in_precisions(self.precisions(), &lines);
+        let mut judge = self.judge(clocks, accuracies).in_precisions(self.precisions(), &lines);
         if let Some(subnet) = self.named {
             let outcome = self.only(subnet, &mut judge)?;
-            return Ok(Found { outcome, cached: judge.cached });
+            return Ok(Found { settings, outcome, cached: judge.cached });
         }
-        let outcome =
-            search(&self.run.model.space, &self.request.budget, &mut judge, settings, &mut |progress| {
-                let (done, total) = (progress.evaluations as u64, progress.max_evaluations as u64);
-                task.at(done, total, &format!("best {}", percent(progress.best)));
-            })?;
+        let outcome = search(&self.run.model.space, budgets, &mut judge, &settings, &mut |progress| {
+            let (done, total) = (progress.evaluations as u64, progress.max_evaluations as u64);
+            task.at(done, total, &format!("best {}", percent(progress.best)));
+        })?;
+        let cached = judge.cached;
         known.append(&mut judge.measured);
-        Ok(Found { outcome, cached: judge.cached })
+        Ok(Found { settings, outcome, cached })
     }
 
     /// What a search that sees one subnet finds.
     fn only(&self, subnet: &Subnet, judge: &mut Judge<'_, '_>) -> anyhow::Result<Outcome> {
         let mut costs = Vec::new();
-        for budget in &self.request.budget {
+        for budget in self.budgets {
             let cost = judge.cost(subnet, budget.quantity)?;
             if cost > budget.limit {
                 return Err(SubnetOverBudget {
@@ -217,76 +269,94 @@ impl Job<'_> {
 
     /// The best candidate that holds the budgets when it is measured on its platform, in its fastest form.
     fn choose(&self, outcome: &Outcome) -> anyhow::Result<Winner> {
-        let (mut best, mut slowdown) = (f64::INFINITY, 1.0_f64);
-        let mut bench = self.profile.map(|profile| self.bench(profile)).transpose()?;
+        let (mut best, mut slowest) = (f64::INFINITY, 1.0_f64);
+        let mut bench = self.bench()?;
         // What is the most accurate may change with the precision.
-        let wanted = if self.has_precisions() { precisions::JUDGED } else { 1 };
+        let wanted = if self.has_precisions() && bench.is_some() { precisions::JUDGED } else { 1 };
         let mut held: Vec<Winner> = Vec::new();
-        for point in outcome.ranking.iter().take(MEASURED_CANDIDATES) {
-            let mut point = point.clone();
-            let mut files = self.files(&point.subnet)?;
-            let Some(bench) = &mut bench else {
-                let tuned = self.tune(&mut point, &mut files)?;
-                let file = files.swap_remove(0);
-                let cost = self.with(tuned.as_ref()).cost(&file, &point.subnet)?;
-                if let Some(cost) = cost.clone().filter(|cost| !cost.holds()) {
-                    return Err(AccuracyDropped { precision: file.writing.precision, cost }.into());
+        let tried = outcome.ranking.iter().take(MEASURED_CANDIDATES);
+        for point in tried.clone() {
+            match self.try_on(point, bench.as_mut())? {
+                Tried::Holds(winner) => held.push(*winner),
+                Tried::Misses { p50_us, slowdown } => {
+                    (best, slowest) = (best.min(p50_us), slowest.max(slowdown));
                 }
-                return Winner { point, file, measurement: None, forms: Vec::new(), fewer_bits: cost, tuned }
-                    .recorded(self.validation.labels.len());
-            };
-            let timed = bench.time(&self.at_platform(&point.subnet, &files)?)?;
-            let fastest = timed.fastest_first.first().map_or(f64::INFINITY, |(_, measured)| measured.p50_us);
-            // Weights change no latency: what is too slow is not trained.
-            let tuned = if self.is_fast(fastest) { self.tune(&mut point, &mut files)? } else { None };
-            let Chosen { place, measurement, cost } =
-                self.with(tuned.as_ref()).accurate(&files, &point.subnet, timed.fastest_first)?;
-            if self.is_fast(measurement.p50_us) {
-                let (file, measurement) = (files.swap_remove(place), Some(measurement));
-                held.push(Winner { point, file, measurement, forms: timed.forms, fewer_bits: cost, tuned });
-                if held.len() == wanted {
-                    break;
-                }
-                continue;
             }
-            self.reporter.say(&format!(
-                "{} took {} on {}: over the budget, the next candidate is taken{}",
-                point.subnet,
-                Quantity::Latency.format(measurement.p50_us),
-                bench.profile.name,
-                slowdown_note(timed.slowdown)
-            ));
-            (best, slowdown) = (best.min(measurement.p50_us), slowdown.max(timed.slowdown));
+            if held.len() == wanted {
+                break;
+            }
         }
         // Of equal ones the first, as the search ranks them.
         let best_written = held.into_iter().rev().max_by(|a, b| a.accuracy().total_cmp(&b.accuracy()));
-        if let Some(winner) = best_written {
-            return winner.recorded(self.validation.labels.len());
-        }
-        let budgets: Vec<String> = self.request.budget.iter().map(ToString::to_string).collect();
-        Err(BudgetMissed {
+        best_written.ok_or_else(|| self.missed(tried.count(), best, slowest).into())
+    }
+
+    /// What is said where none of so many candidates holds the budgets when it is measured.
+    pub(super) fn missed(&self, tried: usize, best_us: f64, slowdown: f64) -> BudgetMissed {
+        let budgets: Vec<String> = self.budgets.iter().map(ToString::to_string).collect();
+        BudgetMissed {
             budget: budgets.join(" and "),
-            platform: self.profile.map_or_else(String::new, |profile| profile.name.clone()),
-            tried: outcome.ranking.len().min(MEASURED_CANDIDATES),
-            best: Quantity::Latency.format(best),
+            platform: self.platform_name().unwrap_or_default().to_owned(),
+            tried,
+            best: Quantity::Latency.format(best_us),
             unstable: slowdown >= SLOWER,
             note: slowdown_note(slowdown),
         }
-        .into())
+    }
+
+    pub(super) fn platform_name(&self) -> Option<&str> {
+        self.profile.map(|profile| &profile.name[..])
+    }
+
+    /// Measures a candidate on the platform in every form, and takes the fastest file that is accurate enough. Without a
+    /// platform nothing is measured.
+    pub(super) fn try_on(&self, point: &Point, bench: Option<&mut Bench<'_>>) -> anyhow::Result<Tried> {
+        let (mut point, images) = (point.clone(), self.validation.labels.len());
+        let mut files = self.files(&point.subnet)?;
+        let Some(bench) = bench else {
+            let tuned = self.tune(&mut point, &mut files)?;
+            let file = files.swap_remove(0);
+            let cost = self.with(tuned.as_deref()).cost(&file, &point.subnet)?;
+            if let Some(cost) = cost.clone().filter(|cost| !cost.holds()) {
+                return Err(AccuracyDropped { precision: file.writing.precision, cost }.into());
+            }
+            let winner =
+                Winner { point, file, measurement: None, forms: Vec::new(), fewer_bits: cost, tuned };
+            return Ok(Tried::Holds(Box::new(winner.recorded(images)?)));
+        };
+        let timed = bench.time(&self.at_platform(&point.subnet, &files)?)?;
+        let fastest = timed.fastest_first.first().map_or(f64::INFINITY, |(_, measured)| measured.p50_us);
+        // Weights change no latency: what is too slow is not trained.
+        let tuned = if self.is_fast(fastest) { self.tune(&mut point, &mut files)? } else { None };
+        let Chosen { place, measurement, cost } =
+            self.with(tuned.as_deref()).accurate(&files, &point.subnet, timed.fastest_first)?;
+        if self.is_fast(measurement.p50_us) {
+            let (file, measurement) = (files.swap_remove(place), Some(measurement));
+            let winner = Winner { point, file, measurement, forms: timed.forms, fewer_bits: cost, tuned };
+            return Ok(Tried::Holds(Box::new(winner.recorded(images)?)));
+        }
+        self.reporter.say(&format!(
+            "{} took {} on {}: over the budget, the next candidate is taken{}",
+            point.subnet,
+            Quantity::Latency.format(measurement.p50_us),
+            bench.profile.name,
+            slowdown_note(timed.slowdown)
+        ));
+        Ok(Tried::Misses { p50_us: measurement.p50_us, slowdown: timed.slowdown })
     }
 
     /// Whether a latency in microseconds holds the budgets.
     fn is_fast(&self, p50_us: f64) -> bool {
-        let mut limits = self.request.budget.iter().filter(|budget| budget.quantity == Quantity::Latency);
+        let mut limits = self.budgets.iter().filter(|budget| budget.quantity == Quantity::Latency);
         limits.all(|budget| p50_us <= budget.limit)
     }
 
     /// Trains a candidate alone, where that is asked for: its accuracy and its files are then by the weights that are better.
-    fn tune(&self, point: &mut Point, files: &mut Vec<File>) -> anyhow::Result<Option<Tuned>> {
+    fn tune(&self, point: &mut Point, files: &mut Vec<File>) -> anyhow::Result<Option<Rc<Tuned>>> {
         let Some(train) = self.train else { return Ok(None) };
         let tuned = finetune::tune(self, train, point)?;
         *files = self.with(Some(&tuned)).files(&point.subnet)?;
-        Ok(Some(tuned))
+        Ok(Some(Rc::new(tuned)))
     }
 
     /// The same with the weights of a subnet that was trained alone.
@@ -295,13 +365,14 @@ impl Job<'_> {
     }
 
     /// What measures forms on the platform, beside the profile's reference.
-    pub(super) fn bench<'a>(&'a self, profile: &'a ProfileFile) -> anyhow::Result<Bench<'a>> {
+    pub(super) fn bench(&self) -> anyhow::Result<Option<Bench<'_>>> {
+        let Some(profile) = self.profile else { return Ok(None) };
         let reference = self.build(&profile.reference, Writing::portable(Some(profile.platform.batch)))?;
         let model = &self.run.model;
         let task = Task { models: &[], shapes: &NO_SHAPES, seed: model.seed(), nodes_of: &[], program: None };
         let program = process::this_program()?;
         let (reporter, refused) = (self.reporter, BTreeMap::new());
-        Ok(Bench { profile, reference, task, program, reporter, refused })
+        Ok(Some(Bench { profile, reference, task, program, reporter, refused }))
     }
 
     /// The fastest of the files that lose no more accuracy than is allowed.
@@ -345,8 +416,7 @@ impl Job<'_> {
                 continue;
             }
             let Some(file) = self.file(subnet, writing)? else { continue };
-            let mut limits =
-                self.request.budget.iter().filter(|budget| budget.quantity == Quantity::FileSize);
+            let mut limits = self.budgets.iter().filter(|budget| budget.quantity == Quantity::FileSize);
             // Of one precision the first is the one that the search weighed.
             if (files.is_empty() && !self.has_precisions())
                 || limits.all(|budget| file.bytes.len() as f64 <= budget.limit)
@@ -404,27 +474,35 @@ impl Job<'_> {
         Ok(build(&self.run.model.space, subnet, &weights, &self.metadata.options(subnet, writing)?)?)
     }
 
-    fn report(&self, settings: &Settings, found: Found, winner: Winner, proof: Proof) -> Report {
-        let Found { outcome, cached } = found;
-        let Winner { point, file: model, measurement, forms, fewer_bits, tuned } = winner;
-        let cost = self.run.model.space.cost(&point.subnet);
-        let features = self.run.model.space.features(&point.subnet);
-        let predicted_latency_us =
-            self.profile.map(|profile| 1e6 * profile.latency_model.predict(&features).as_secs_f64());
-        let measured_latency_us = measurement.as_ref().map(|measurement| measurement.p50_us);
+    /// Each budget with what the winner costs.
+    pub(super) fn budget_reports(&self, winner: &Winner) -> Vec<BudgetReport> {
         let budget = |&asked: &Budget| {
-            let cost = point.costs.iter().find(|(quantity, _)| *quantity == asked.quantity);
+            let cost = winner.point.costs.iter().find(|(quantity, _)| *quantity == asked.quantity);
             let predicted = cost.expect("the search asks for the cost of every budget").1;
             let measured = match asked.quantity {
-                Quantity::Latency => measured_latency_us.unwrap_or(predicted),
-                Quantity::FileSize => model.bytes.len() as f64,
+                Quantity::Latency => winner.measured_us().unwrap_or(predicted),
+                Quantity::FileSize => winner.file.bytes.len() as f64,
                 _ => predicted,
             };
             BudgetReport { asked, predicted, measured }
         };
+        self.budgets.iter().map(budget).collect()
+    }
+
+    /// Microseconds of one run on the platform, as its latency model predicts it.
+    pub(super) fn predicted_us(&self, subnet: &Subnet) -> Option<f64> {
+        let features = self.run.model.space.features(subnet);
+        self.profile.map(|profile| 1e6 * profile.latency_model.predict(&features).as_secs_f64())
+    }
+
+    fn report(&self, file_name: String, found: &Found, winner: Winner, proof: Proof) -> Report {
+        let budgets = self.budget_reports(&winner);
+        let measured_latency_us = winner.measured_us();
+        let Winner { point, file: model, measurement, forms, fewer_bits, tuned } = winner;
+        let cost = self.run.model.space.cost(&point.subnet);
         Report {
             schema: "elastic.export/v1",
-            file: self.file_name(),
+            file: file_name,
             sha256: file::sha256(&model.bytes),
             file_bytes: model.bytes.len(),
             family: self.run.model.space.family().to_owned(),
@@ -432,28 +510,21 @@ impl Job<'_> {
             opset: model.writing.opset,
             precision: model.writing.precision,
             fewer_bits,
-            finetune: tuned.map(|tuned| tuned.report),
+            finetune: tuned.map(|tuned| tuned.report.clone()),
             burn_crate: None,
             forms,
-            platform: self.profile.map(|profile| profile.name.clone()),
+            platform: self.platform_name().map(str::to_owned),
+            shared_with: Vec::new(),
             cost,
             flops: cost.flops(),
             validation_accuracy: point.accuracy,
             validation_images: self.validation.labels.len(),
-            predicted_latency_us,
+            predicted_latency_us: self.predicted_us(&point.subnet),
             measured_latency_us,
-            budgets: self.request.budget.iter().map(budget).collect(),
+            budgets,
             measurement,
             proof,
-            search: SearchReport {
-                strategy: settings.strategy,
-                evaluations: outcome.evaluations,
-                cached,
-                population: settings.population,
-                seed: settings.seed.0,
-                front: outcome.front,
-                evaluated: outcome.evaluated,
-            },
+            search: SearchReport::of(found),
             subnet: point.subnet,
             checkpoint: self.run.loaded.sha256.clone(),
             run: self.run.folder.0.clone(),
@@ -462,12 +533,8 @@ impl Job<'_> {
         }
     }
 
-    fn file_name(&self) -> String {
-        let platform = self.profile.map(|profile| profile.name.clone());
-        let subnet = self.request.subnet.clone();
-        let budgets = self.request.budget.iter().map(ToString::to_string);
-        let parts: Vec<String> =
-            std::iter::once(self.run.name()).chain(platform).chain(subnet).chain(budgets).collect();
-        format!("{}.onnx", parts.join("-"))
+    /// The name of what is written for the platform.
+    pub(super) fn name(&self, kind: &str) -> String {
+        self.request.name(self.run, self.platform_name(), kind)
     }
 }

@@ -2,7 +2,9 @@
 
 mod burn_crate;
 mod finetune;
+mod fleet;
 mod forms;
+mod front;
 mod job;
 mod papers;
 mod precisions;
@@ -20,10 +22,13 @@ use elastic_exporter::precision::{Method, Precision};
 use elastic_exporter::search::Strategy;
 use elastic_profiler::ProfileFile;
 use elastic_space::budget::Quantity;
-use elastic_space::{Budget, SearchSpace, Subnet, file};
+use elastic_space::{Budget, Limits, SearchSpace, Subnet, file};
 use elastic_trainer::calibration::observed_images;
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use crate::accuracies::Accuracies;
+use crate::exit::WrongUsage;
 use crate::fewer_bits::{self, AccuracyDrop};
 use crate::judge::Validation;
 use crate::metadata::Metadata;
@@ -33,6 +38,8 @@ use crate::progress::Reporter;
 use crate::runs::Run;
 use crate::table::{self, Format};
 
+pub(crate) use fleet::FleetReport;
+pub(crate) use front::FrontReport;
 use job::{Job, Knowledge};
 pub(crate) use papers::Manifest;
 use papers::Origin;
@@ -52,12 +59,15 @@ enum Emit {
 /// latency model guides the search, and the winner is measured on the device before it is written: if it misses a
 /// latency budget, the next candidate is taken. Written to the output folder: NAME.onnx, NAME.json, NAME.report.html with pictures of the search and the
 /// subnet, and for those who must account for the model NAME.manifest.json, NAME.md and NAME.cdx.json (CycloneDX). A budget that even the smallest subnet misses is an
-/// error (exit code 3). With --subnet nothing is searched: that subnet is measured, verified and written.
+/// error (exit code 3). A platform file may have limits: they are the budgets where --budget names no others of
+/// their quantities. With --pareto the search's whole front is written, with --shared or --at-most fewer models
+/// than platforms. With --subnet nothing is searched: that subnet is measured, verified and written.
 /// With --model nothing is trained either: weights that others have trained become a verified ONNX file.
 #[derive(Debug, Args)]
 pub(crate) struct Export {
-    /// A limit: number and unit (mflops gflops, mmacs gmacs, kparams mparams, KB MB, us ms). Repeatable.
-    #[arg(long, required_unless_present_any = ["subnet", "model"])]
+    /// A limit: number and unit (mflops gflops, mmacs gmacs, kparams mparams, KB MB, us ms). Repeatable. It takes the
+    /// place of a platform's own limit of the same quantity.
+    #[arg(long, required_unless_present_any = ["subnet", "model", "pareto", "platform", "all_platforms"])]
     budget: Vec<Budget>,
     /// Export this subnet: `largest`, `smallest` or a name of the model file; budgets then only check it.
     #[arg(long, value_name = "NAME")]
@@ -68,6 +78,19 @@ pub(crate) struct Export {
     /// One model for every platform that has a profile.
     #[arg(long)]
     all_platforms: bool,
+    /// Write every subnet of the Pareto front of accuracy and use of the budget, and NAME-pareto.json and .csv, which
+    /// compare them. Without a budget the front is that of accuracy and latency on the platform, or FLOPs.
+    #[arg(long, conflicts_with_all = ["subnet", "model"])]
+    pareto: bool,
+    /// Models that --pareto writes, at most: both ends of the front, and between them those that tell most of it.
+    #[arg(long, default_value_t = 8, value_name = "N")]
+    pareto_models: usize,
+    /// One subnet for all platforms, within every budget of each: as --at-most 1.
+    #[arg(long, conflicts_with_all = ["subnet", "model", "pareto", "at_most", "finetune"])]
+    shared: bool,
+    /// So many subnets for all platforms, at most: those that lose least of the mean accuracy of one for each.
+    #[arg(long, value_name = "K", conflicts_with_all = ["subnet", "model", "pareto", "finetune"])]
+    at_most: Option<usize>,
     /// Folder of a finished run [default: the newest in runs/].
     #[arg(long)]
     run: Option<PathBuf>,
@@ -130,6 +153,32 @@ pub(crate) struct Export {
     /// Seed of the search and of --finetune [default: the run's].
     #[arg(long)]
     seed: Option<u64>,
+    /// What the platform allows, where a pipeline has read its file; else it is looked for by the profile's name.
+    #[arg(skip)]
+    pub(crate) limits: Option<Limits>,
+}
+
+/// What an export wrote.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub(crate) enum Written {
+    /// A model a platform.
+    Models(Vec<Report>),
+    /// A front a platform.
+    Fronts(Vec<FrontReport>),
+    /// A few models for all platforms.
+    Fleet(Box<FleetReport>),
+}
+
+impl Written {
+    /// The names of the files: models, and tables of several.
+    pub(crate) fn files(&self) -> Vec<String> {
+        match self {
+            Self::Models(reports) => reports.iter().map(|report| report.file.clone()).collect(),
+            Self::Fronts(fronts) => fronts.iter().flat_map(FrontReport::files).collect(),
+            Self::Fleet(fleet) => fleet.files(),
+        }
+    }
 }
 
 impl Export {
@@ -138,14 +187,14 @@ impl Export {
         if let Some(model) = &self.model {
             return pretrained::export(model, &self, format);
         }
-        let (reports, accuracies) = self.export(reporter)?;
-        match format {
-            Format::Json => table::print_json(&reports),
-            Format::Table => {
-                report::print(&reports, &self.out, &accuracies);
-                Ok(())
-            }
+        let (written, accuracies) = self.export(reporter)?;
+        match (format, &written) {
+            (Format::Json, _) => return table::print_json(&written),
+            (Format::Table, Written::Models(reports)) => report::print(reports, &self.out, &accuracies),
+            (Format::Table, Written::Fronts(fronts)) => front::print(fronts, &self.out),
+            (Format::Table, Written::Fleet(fleet)) => fleet::print(fleet, &self.out),
         }
+        Ok(())
     }
 
     /// Checks what the command line says of itself.
@@ -159,6 +208,8 @@ impl Export {
             ("--population", self.population, 2),
             ("--images", self.images, 1),
             ("--calibration-images", self.calibration_images, 1),
+            ("--pareto-models", self.pareto_models, 1),
+            ("--at-most", self.at_most.unwrap_or(1), 1),
         ] {
             if value < least {
                 bail!("{flag} is {value}: it must be at least {least}");
@@ -173,12 +224,19 @@ impl Export {
                 "a latency budget needs a platform: name one that is profiled with --platform, or --all-platforms"
             );
         }
+        if (self.shared || self.at_most.is_some()) && self.platform.is_empty() && !self.all_platforms {
+            let problem =
+                "--shared and --at-most choose for platforms: name them with --platform, or --all-platforms";
+            return Err(WrongUsage(problem.to_owned()).into());
+        }
         Ok(())
     }
 
     /// Writes the models of a run; no result is printed. Also given is the file of the accuracies that were measured.
-    pub(crate) fn export(&self, reporter: &Reporter) -> anyhow::Result<(Vec<Report>, PathBuf)> {
+    pub(crate) fn export(&self, reporter: &Reporter) -> anyhow::Result<(Written, PathBuf)> {
         let profiles = self.profiles()?;
+        let targets = if profiles.is_empty() { vec![None] } else { profiles.iter().map(Some).collect() };
+        let budgets = targets.iter().map(|profile| self.budgets(*profile)).collect::<Result<Vec<_>, _>>()?;
         let run = Run::open(self.run.as_deref())?;
         for profile in &profiles {
             if profile.space != run.model.space {
@@ -206,23 +264,21 @@ impl Export {
         let origin = Origin::new(&run, &train, &images)?;
         let train = (self.finetune > 0).then_some(train);
         let validation = Validation::new(&run, &images, self.images);
-        let targets = if profiles.is_empty() { vec![None] } else { profiles.iter().map(Some).collect() };
         let accuracies = Accuracies::open(&run, &validation, reporter)?;
         let mut knowledge = Knowledge { known: BTreeMap::new(), accuracies };
-        let mut reports = Vec::new();
         let seed = self.seed.unwrap_or(run.model.seed);
-        for profile in targets {
-            let metadata = Metadata::of_run(&run)
+        let metadata = |(profile, budgets): (&Option<&ProfileFile>, &Vec<Budget>)| {
+            Metadata::of_run(&run)
                 .made_from(&origin.config_sha256, [&origin.train_images, &origin.validation_images])
-                .chosen_for(
-                    profile.map(|profile| &profile.name[..]),
-                    &self.budget,
-                    seed,
-                    validation.labels.len(),
-                )
-                .fine_tuned(self.finetune);
-            let job = Job {
+                .chosen_for(profile.map(|profile| &profile.name[..]), budgets, seed, validation.labels.len())
+                .fine_tuned(self.finetune)
+        };
+        let metadata: Vec<Metadata<'_>> = targets.iter().zip(&budgets).map(metadata).collect();
+        let of_target = targets.into_iter().zip(&budgets).zip(&metadata);
+        let jobs: Vec<Job<'_>> = of_target
+            .map(|((profile, budgets), metadata)| Job {
                 request: self,
+                budgets,
                 named: named.as_ref(),
                 run: &run,
                 profile,
@@ -232,12 +288,53 @@ impl Export {
                 writings: &writings,
                 fewer_bits: &fewer_bits,
                 origin: &origin,
-                metadata: &metadata,
+                metadata,
                 reporter,
-            };
-            reports.push(job.export(&mut knowledge)?);
+            })
+            .collect();
+        let most = self.at_most.or(self.shared.then_some(1));
+        let written = if let Some(most) = most {
+            Written::Fleet(Box::new(fleet::export(&jobs, most, &mut knowledge)?))
+        } else if self.pareto {
+            let fronts = jobs.iter().map(|job| front::export(job, &mut knowledge));
+            Written::Fronts(fronts.collect::<anyhow::Result<_>>()?)
+        } else {
+            let models = jobs.iter().map(|job| job.export(&mut knowledge));
+            Written::Models(models.collect::<anyhow::Result<_>>()?)
+        };
+        Ok((written, knowledge.accuracies.path().to_owned()))
+    }
+
+    /// What a model must hold: the budgets that were asked for, and the platform's limits of other quantities.
+    fn budgets(&self, profile: Option<&ProfileFile>) -> anyhow::Result<Vec<Budget>> {
+        let Some(profile) = profile else { return Ok(self.budget.clone()) };
+        let limits = match &self.limits {
+            Some(limits) => limits.clone(),
+            None => platforms::limits(profile)?,
+        };
+        if self.lacks_budget(&limits) {
+            let problem = format!(
+                "there is no budget for {}: name one with --budget, or write `limits` in its platform file",
+                profile.name
+            );
+            return Err(WrongUsage(problem).into());
         }
-        Ok((reports, knowledge.accuracies.path().to_owned()))
+        Ok(limits.with(&self.budget))
+    }
+
+    /// Whether nothing says what a model may cost on a platform of these limits, though a search has to know.
+    pub(crate) fn lacks_budget(&self, limits: &Limits) -> bool {
+        self.budget.is_empty() && limits.is_empty() && self.subnet.is_none() && !self.pareto
+    }
+
+    /// The name of what is written for a platform, or for several; limits of the platform's own are not part of it.
+    fn name(&self, run: &Run, platform: Option<&str>, kind: &str) -> String {
+        let mut parts = vec![run.name()];
+        parts.extend(platform.map(str::to_owned));
+        parts.extend(self.subnet.clone());
+        parts.extend(self.budget.iter().map(ToString::to_string));
+        parts.extend(Some(kind.to_owned()).filter(|kind| !kind.is_empty()));
+        parts.join("-")
     }
 
     /// How the model may be written. More than one where the fastest is to be `measured`.

@@ -40,12 +40,13 @@ impl Job<'_> {
     ///
     /// The device does not measure.
     pub(super) fn scaling(&self) -> anyhow::Result<Vec<Line>> {
-        let limited = self.request.budget.iter().any(|budget| budget.quantity == Quantity::Latency);
+        let limited = self.budgets.iter().any(|budget| budget.quantity == Quantity::Latency);
         let all_fp32 = self.writings.iter().all(|writing| writing.precision == Precision::Fp32);
         let Some(profile) = self.profile.filter(|_| limited && !all_fp32 && self.named.is_none()) else {
             return Ok(Vec::new());
         };
-        let (space, mut bench) = (&self.run.model.space, self.bench(profile)?);
+        let Some(mut bench) = self.bench()? else { return Ok(Vec::new()) };
+        let space = &self.run.model.space;
         let mut points: BTreeMap<Precision, Vec<(f64, f64)>> = BTreeMap::new();
         for subnet in self.scaled() {
             let predicted = 1e6 * profile.latency_model.predict(&space.features(&subnet)).as_secs_f64();

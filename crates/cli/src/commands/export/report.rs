@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use super::finetune::FinetuneReport;
 use super::forms::FormReport;
+use super::job::Found;
 use crate::fewer_bits::{Accuracies, FewerBits};
 use crate::proof::Proof;
 use crate::table::{self, percent};
@@ -42,6 +43,9 @@ pub(crate) struct Report {
     /// Every form and precision that was measured on the platform, or that it refused.
     pub(super) forms: Vec<FormReport>,
     pub(super) platform: Option<String>,
+    /// Other platforms that the file serves.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) shared_with: Vec<String>,
     pub(super) subnet: Subnet,
     #[serde(flatten)]
     pub(super) cost: Cost,
@@ -63,7 +67,7 @@ pub(crate) struct Report {
     pub(super) command: Vec<String>,
 }
 
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(super) struct BudgetReport {
     pub(super) asked: Budget,
@@ -87,6 +91,20 @@ pub(super) struct SearchReport {
     /// Every subnet whose accuracy was known: those of earlier searches of this command that hold the budgets, then this
     /// search's in their order. Costs are in the base unit of their quantity.
     pub(super) evaluated: Vec<Point>,
+}
+
+impl SearchReport {
+    pub(super) fn of(Found { settings, outcome, cached }: &Found) -> Self {
+        Self {
+            strategy: settings.strategy,
+            evaluations: outcome.evaluations,
+            cached: *cached,
+            population: settings.population,
+            seed: settings.seed.0,
+            front: outcome.front.clone(),
+            evaluated: outcome.evaluated.clone(),
+        }
+    }
 }
 
 /// Prints one row a model; accuracies that were not measured again are from the file `accuracies`.

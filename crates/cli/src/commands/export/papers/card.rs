@@ -23,7 +23,10 @@ pub(super) fn of(report: &Report, origin: &Origin, data: &DataConfig) -> String 
         report.family,
         report.elastic_version,
         report.subnet,
-        platform.map_or_else(String::new, |name| format!(" Chosen for the platform {name}."))
+        platform.map_or_else(String::new, |name| {
+            let others: String = report.shared_with.iter().map(|other| format!(", {other}")).collect();
+            format!(" Chosen for the platform {name}{others}.")
+        })
     ));
     line(format_args!("## Use\n"));
     line(format_args!(
