@@ -9,7 +9,7 @@ libonnxruntime.so of the wheel onnxruntime-openvino==1.24.1, which has the CPU p
 
 - budgets: five latencies on each of four platforms, between what the fastest and the slowest measured subnet take: asked,
   predicted, measured, kept;
-- fleet: twelve platforms from one supernet, in one command: one model for each, four for all, one for all.
+- fleet, at-most, shared: twelve platforms from one supernet, in one command: one model for each, four for all, one for all.
 
 To save time the platforms ask for fewer samples than those in platforms/; `--samples` says how many. A fleet's twelve platforms
 are four devices three times, with other limits.
@@ -28,6 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 DEVICES = ["host-1t", "host-2t", "openvino", "host-tract"]
 # Of the way from the fastest to the slowest measured subnet.
 SHARES = [0.15, 0.3, 0.5, 0.7, 0.9]
+COMMANDS = {"fleet": [], "at-most": ["--at-most", 4], "shared": ["--shared"]}
 FLEET = {"tight": (0.2, "150KB"), "middle": (0.5, "300KB"), "loose": (0.8, "600KB")}
 
 
@@ -104,7 +105,7 @@ def budgets(bench):
     print(f"\n{kept} of {len(DEVICES) * len(SHARES)} kept\n")
 
 
-def fleet(bench, evaluations):
+def fleet(bench, evaluations, commands):
     own = {device: bench.profile(device) for device in DEVICES}
     for device in DEVICES:
         (bench.folder / f"profiles/{device}.json").unlink()
@@ -117,20 +118,20 @@ def fleet(bench, evaluations):
                 profile = own[device] | {"name": f"{device}-{name}"}
                 (bench.folder / f"profiles/{device}-{name}.json").write_text(json.dumps(profile))
         accuracies = bench.folder / "runs/vit-fashion/accuracies.jsonl"
-        print("| command | models | wall time | accuracies measured | mean accuracy | all limits kept |")
+        print("| command | files | wall time | accuracies measured | mean accuracy | all limits kept |")
         print("|---|---|---|---|---|---|")
-        for flags in [[], ["--at-most", 4], ["--shared"]]:
+        for flags in commands:
             accuracies.unlink(missing_ok=True)
             words = ["export", "--all-platforms", "--evaluations", evaluations, *flags, "--out", "fleet"]
             result, seconds = bench.json(*words)
             platforms = result if not flags else result["platforms"]
             measured = sum(1 for _ in accuracies.open())
-            models = len({platform["file"] for platform in platforms})
+            files = len({platform["file"] for platform in platforms})
             mean = sum(platform["validation-accuracy"] for platform in platforms) / len(platforms)
             kept = sum(holds(budget) for platform in platforms for budget in platform["budgets"])
             asked = sum(len(platform["budgets"]) for platform in platforms)
             command = " ".join(map(str, words[:-2]))
-            print(f"| `elastic {command}` | {models} | {seconds:.0f} s | {measured} | {100 * mean:.2f} % | {kept} of {asked} |", flush=True)
+            print(f"| `elastic {command}` | {files} | {seconds:.0f} s | {measured} | {100 * mean:.2f} % | {kept} of {asked} |", flush=True)
             if not flags:
                 known = [len(report["search"]["evaluated"]) for report in result]
                 asked_for = [report["search"]["evaluations"] for report in result]
@@ -164,15 +165,16 @@ def main():
     parser.add_argument("--samples", type=int, default=100, help="timed runs of each subnet, at least")
     parser.add_argument("--subnets", type=int, default=24, help="subnets that each profile measures")
     parser.add_argument("--evaluations", type=int, default=60, help="accuracies of each of the fleet's searches")
-    parser.add_argument("part", nargs="*", choices=["prepare", "budgets", "fleet"])
+    parser.add_argument("part", nargs="*", choices=["prepare", "budgets", *COMMANDS])
     arguments = parser.parse_args()
     bench = Bench(arguments)
-    parts = arguments.part or ["budgets", "fleet"]
+    parts = arguments.part or ["budgets", *COMMANDS]
     bench.prepare()
     if "budgets" in parts:
         budgets(bench)
-    if "fleet" in parts:
-        fleet(bench, arguments.evaluations)
+    commands = [flags for part, flags in COMMANDS.items() if part in parts]
+    if commands:
+        fleet(bench, arguments.evaluations, commands)
 
 
 if __name__ == "__main__":
