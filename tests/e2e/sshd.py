@@ -1,4 +1,4 @@
-"""A real sshd on loopback with throw-away keys, and a link to it that is slow and breaks."""
+"""A real sshd with throw-away keys, and a link to it that is slow and breaks."""
 
 import os
 import platform
@@ -29,10 +29,13 @@ def free_port():
 
 
 class Sshd:
-    """Runs while the `with` block does. The system's own sshd serves, else that of Debian's package, unpacked."""
+    """Runs while the `with` block does. The system's own sshd serves, else that of Debian's package, unpacked.
 
-    def __init__(self, folder):
-        self.folder = folder
+    On loopback, or at another address where `inside` begins the commands that run there.
+    """
+
+    def __init__(self, folder, address="127.0.0.1", inside=()):
+        self.folder, self.address, self.inside = folder, address, inside
         self.port = free_port()
         self.environment = dict(os.environ)
 
@@ -56,19 +59,20 @@ class Sshd:
             command = [self.tool("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-f", self.folder / key]
             subprocess.run(command, check=True, env=self.environment)
         settings = {
-            "ListenAddress": "127.0.0.1", "HostKey": self.folder / "host_key", "PidFile": "none", "UsePAM": "no",
+            "ListenAddress": self.address, "HostKey": self.folder / "host_key", "PidFile": "none", "UsePAM": "no",
             "AuthorizedKeysFile": self.folder / "key.pub", "StrictModes": "no", "PasswordAuthentication": "no",
         }
         options = [word for name, value in settings.items() for word in ["-o", f"{name}={value}"]]
         command = [self.tool("sshd"), "-D", "-e", "-f", "/dev/null", "-p", str(self.port), *options]
         if os.geteuid() == 0:
             command = ["unshare", "--mount", "sh", "-c", AS_ROOT, "sh", *command]
+        command = [*self.inside, *command]
         self.log = open(self.folder / "log", "w")
         environment = self.environment | {"FOLDER": str(self.folder)}
         self.process = subprocess.Popen(command, env=environment, stderr=self.log, stdin=subprocess.DEVNULL)
         for _ in range(100):
             with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                if probe.connect_ex((self.address, self.port)) == 0:
                     return self
             time.sleep(0.1)
         self.__exit__()
@@ -85,7 +89,7 @@ class Sshd:
         known = {"StrictHostKeyChecking": "no", "UserKnownHostsFile": "/dev/null", "LogLevel": "ERROR"}
         options = ["-F", "/dev/null", "-i", str(self.folder / "key"), "-p", str(port)]
         options += [word for name, value in known.items() for word in ["-o", f"{name}={value}"]]
-        return {"ssh": {"host": f"{user}@127.0.0.1", "options": options, "program": str(program), "timeout-s": 60}}
+        return {"ssh": {"host": f"{user}@{self.address}", "options": options, "program": str(program), "timeout-s": 60}}
 
 
 class Relay:
