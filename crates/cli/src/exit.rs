@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use elastic_exporter::search::SearchError;
 use elastic_profiler::agent::RemoteError;
 use elastic_profiler::agent::protocol::FailureKind;
-use elastic_profiler::{IdentityMismatch, NotMeasured, ProfileError};
+use elastic_profiler::{IdentityMismatch, NotMeasured, OpenDeviceError, ProfileError};
 use elastic_runtime::{LibraryError, OpenError};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -215,6 +215,7 @@ fn exit_of_measure(error: &NotMeasured) -> Option<Exit> {
         | NotMeasured::Remote(RemoteError::Refused { kind: FailureKind::Provider, .. }) => {
             Some(Exit::Provider)
         }
+        NotMeasured::Open(OpenDeviceError::Open { source, .. }) => exit_of_open(source),
         error => error.is_device_missing().then_some(Exit::Device),
     }
 }
@@ -225,6 +226,7 @@ fn exit_of_open(error: &OpenError) -> Option<Exit> {
         | OpenError::Version { .. }
         | OpenError::ProviderMissing { .. }
         | OpenError::ProviderFailed { .. } => Some(Exit::Device),
+        OpenError::Elsewhere { .. } => Some(Exit::Provider),
         _ => None,
     }
 }
@@ -318,11 +320,14 @@ mod tests {
         };
         let (operator, name) = node();
         let elsewhere = NotMeasured::OtherProvider { node: name, operator, found, asked };
+        let forbidden =
+            OpenDeviceError::Open { candidate: 0, source: OpenError::Elsewhere { provider: asked } };
         let (name, operator) = node();
         let fallback = NotMeasured::Fallback { found: 3, node: name, operator, allowed: 2, asked };
         for (error, expected) in [
             (elsewhere, Exit::Provider),
             (fallback, Exit::Provider),
+            (forbidden.into(), Exit::Provider),
             (refused(FailureKind::Provider).into(), Exit::Provider),
             (refused(FailureKind::Identity).into(), Exit::Device),
             (refused(FailureKind::Runtime).into(), Exit::Device),

@@ -250,11 +250,13 @@ impl NotMeasured {
         }
     }
 
-    /// Whether the device is there, but cannot load or run a model.
+    /// Whether the device is there, but cannot load or run a model, or not all of it on the provider.
     pub fn is_model_refused(&self) -> bool {
         match self {
             Self::Open(_) => true,
-            Self::Remote(RemoteError::Refused { kind, .. }) => *kind == FailureKind::Model,
+            Self::Remote(RemoteError::Refused { kind, .. }) => {
+                matches!(kind, FailureKind::Model | FailureKind::Provider)
+            }
             _ => false,
         }
     }

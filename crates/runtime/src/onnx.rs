@@ -14,6 +14,13 @@ use crate::library::{self, Library, LibraryError};
 use crate::loaded;
 use crate::session::{Input, OpenError, RunError, Session, check_inputs};
 
+/// What ONNX Runtime says of a model of which a part would run on the CPU, where that is forbidden: it has no code of its own.
+const FORBIDDEN: &str = "fallback to CPU EP has been explicitly disabled";
+
+/// A product of a `[1, 4]` with a `[4, 4]` matrix, in opset 17: some providers only see when they get a model that their device is
+/// not there.
+const PROBE: &[u8] = include_bytes!("onnx/probe.onnx");
+
 /// A model on one execution provider of ONNX Runtime.
 pub(crate) struct OnnxSession {
     session: ort::session::Session,
@@ -40,9 +47,13 @@ fn commit(
     provider: Provider,
     model: &[u8],
 ) -> Result<ort::session::Session, OpenError> {
-    builder
-        .commit_from_memory(model)
-        .map_err(|error| OpenError::Model { runtime: name(provider), reason: error.to_string() })
+    builder.commit_from_memory(model).map_err(|error| {
+        let reason = error.to_string();
+        if reason.contains(FORBIDDEN) {
+            return OpenError::Elsewhere { provider: provider.onnx_name() };
+        }
+        OpenError::Model { runtime: name(provider), reason }
+    })
 }
 
 impl Session for OnnxSession {
@@ -76,16 +87,25 @@ impl Session for OnnxSession {
     }
 }
 
-/// Loads the library and starts the provider, without a model.
+/// Loads the library, starts the provider and gives it a small model.
 pub(crate) fn check(settings: &OnnxRuntime) -> Result<(), OpenError> {
+    let library = library::find()?;
     if let Some(asked) = &settings.version {
-        let library = library::find()?;
         let found = library::version(&library)?;
         if !is_within(&found, asked) {
             return Err(OpenError::Version { asked: asked.clone(), library: library.path, found });
         }
     }
-    builder(settings).map(drop)
+    match commit(builder(settings)?, settings.provider, PROBE) {
+        // It has started: that a provider is made for other operators says nothing against it.
+        Ok(_) | Err(OpenError::Elsewhere { .. }) => Ok(()),
+        Err(OpenError::Model { reason, .. }) => Err(OpenError::ProviderFailed {
+            provider: settings.provider.onnx_name(),
+            library: library.path,
+            reason,
+        }),
+        Err(error) => Err(error),
+    }
 }
 
 /// Whether a version is within a range; a platform's range has been checked.

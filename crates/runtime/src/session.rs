@@ -91,6 +91,15 @@ pub enum OpenError {
         /// What the runtime says.
         reason: String,
     },
+    /// A part of the model is nothing for the execution provider, and nothing else may run it.
+    #[error(
+        "{provider} does not run all of the model, and the platform forbids the CPU: name another provider, export the model in \
+         another form or precision, or allow some nodes with runtime.onnx-runtime.cpu-fallback"
+    )]
+    Elsewhere {
+        /// The execution provider's name in ONNX Runtime.
+        provider: &'static str,
+    },
     /// An input or output of the model holds something else than numbers that are supported.
     #[error(
         "load the model: `{name}` is {found}, only tensors of 32-bit floats and, as inputs, of 64-bit integers are supported"

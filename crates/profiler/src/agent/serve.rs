@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use elastic_runtime::OpenError;
 use elastic_space::{Platform, Seed};
 use thiserror::Error;
 
@@ -314,10 +315,12 @@ fn failed(error: &NotMeasured) -> Failure {
         NotMeasured::Open(OpenDeviceError::Inputs { .. } | OpenDeviceError::UnknownInput { .. }) => {
             FailureKind::Request
         }
+        NotMeasured::Open(OpenDeviceError::Open { source: OpenError::Elsewhere { .. }, .. })
+        | NotMeasured::OtherProvider { .. }
+        | NotMeasured::Fallback { .. } => FailureKind::Provider,
         NotMeasured::Open(_) => FailureKind::Model,
         NotMeasured::Measure(_) | NotMeasured::Nodes(_) => FailureKind::Run,
         NotMeasured::Lease(_) => FailureKind::Storage,
-        NotMeasured::OtherProvider { .. } | NotMeasured::Fallback { .. } => FailureKind::Provider,
         NotMeasured::Condition(_) => FailureKind::Condition,
         // A platform that this agent is given names how the client reaches the agent; it goes no further.
         NotMeasured::Remote(_) => FailureKind::Request,
