@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use elastic_exporter::precision::{Method, Precision, calibrate, reduce};
-use elastic_exporter::{Batch, GraphOptions, build, forms};
+use elastic_exporter::{Batch, GraphOptions, Sequence, build, forms};
 use elastic_profiler::random_inputs;
 use elastic_space::platform::{OnnxRuntime, Runtime};
 use elastic_trainer::{Device, Model, Supernet};
@@ -32,6 +32,7 @@ fn main() {
     for form in forms(&model.space) {
         let options = GraphOptions {
             batch: Batch::Fixed(1),
+            sequence: Sequence::Fixed,
             form,
             opset: form.opset(),
             class_names: Vec::new(),

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use elastic_data::Source;
 use elastic_exporter::precision::{PRECISION_KEY, Precision};
-use elastic_exporter::{Batch, CLASSES_KEY, GraphOptions};
+use elastic_exporter::{Batch, CLASSES_KEY, GraphOptions, Sequence};
 use elastic_space::subnet::METADATA_KEY as SUBNET_KEY;
 use elastic_space::{Budget, Subnet, file};
 use elastic_trainer::Model;
@@ -41,6 +41,8 @@ pub(crate) const VALIDATION_KEY: &str = "elastic.validation";
 pub(crate) const CHECKPOINT_KEY: &str = "elastic.checkpoint";
 /// The key of the batch: a number or `dynamic`.
 pub(crate) const BATCH_KEY: &str = "elastic.batch";
+/// The key of what a text's length is where it is not fixed: `dynamic`.
+pub(crate) const SEQUENCE_KEY: &str = "elastic.sequence";
 /// The key of the form: the name of a [`Form`](elastic_exporter::Form).
 pub(crate) const FORM_KEY: &str = "elastic.form";
 
@@ -49,7 +51,7 @@ const LONGEST_ACCURACIES: &str =
     "{\"images\":1000000000,\"accuracy-fp32\":0.123456789012345678901,\"accuracy\":0.123456789012345678901}";
 
 /// Every key in the order in which a person reads them.
-pub(crate) const KEYS: [&str; 21] = [
+pub(crate) const KEYS: [&str; 22] = [
     SCHEMA_KEY,
     FAMILY_KEY,
     SUBNET_TEXT_KEY,
@@ -61,6 +63,7 @@ pub(crate) const KEYS: [&str; 21] = [
     FORM_KEY,
     OPSET_KEY,
     BATCH_KEY,
+    SEQUENCE_KEY,
     PRECISION_KEY,
     ACCURACY_KEY,
     TARGET_KEY,
@@ -133,7 +136,7 @@ impl<'a> Metadata<'a> {
 
     /// What is written besides a network. Fewer bits, and the accuracy that was measured, are a second step.
     pub(crate) fn options(&self, subnet: &Subnet, writing: Writing) -> anyhow::Result<GraphOptions> {
-        let Writing { batch, form, opset, precision } = writing;
+        let Writing { batch, sequence, form, opset, precision } = writing;
         let cost = self.model.space.cost(subnet);
         let own = [
             (SUBNET_KEY, serde_json::to_string(subnet)?),
@@ -149,8 +152,12 @@ impl<'a> Metadata<'a> {
         if precision != Precision::Fp32 {
             metadata.insert(ACCURACY_KEY.to_owned(), LONGEST_ACCURACIES.to_owned());
         }
+        if sequence != Sequence::Fixed {
+            metadata.insert(SEQUENCE_KEY.to_owned(), sequence.to_string());
+        }
         let batch = batch.map_or(Batch::Dynamic, Batch::Fixed);
-        Ok(GraphOptions { batch, form, opset, class_names: self.model.data.class_names.clone(), metadata })
+        let class_names = self.model.data.class_names.clone();
+        Ok(GraphOptions { batch, sequence, form, opset, class_names, metadata })
     }
 
     fn set(&mut self, key: &str, value: &(impl ToString + ?Sized)) {

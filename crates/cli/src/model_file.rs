@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use elastic_exporter::precision::{Precision, UnknownPrecision};
-use elastic_exporter::{Form, UnknownForm};
+use elastic_exporter::{Form, Sequence, UnknownForm};
 use thiserror::Error;
 
 /// Inputs of one run of a model, as the command line and the metadata write it; `None` is dynamic.
@@ -24,6 +24,7 @@ pub(crate) struct PrecisionChoice(pub(crate) Option<Precision>);
 pub(crate) struct Writing {
     /// Inputs of one run; `None` is dynamic.
     pub(crate) batch: Option<usize>,
+    pub(crate) sequence: Sequence,
     pub(crate) form: Form,
     pub(crate) opset: i64,
     pub(crate) precision: Precision,
@@ -32,7 +33,13 @@ pub(crate) struct Writing {
 impl Writing {
     /// The portable form in 32-bit floats.
     pub(crate) fn portable(batch: Option<usize>) -> Self {
-        Self { batch, form: Form::Portable, opset: Form::Portable.opset(), precision: Precision::Fp32 }
+        let (sequence, form) = (Sequence::Fixed, Form::Portable);
+        Self { batch, sequence, form, opset: form.opset(), precision: Precision::Fp32 }
+    }
+
+    /// As a platform measures it: with the batch of its runs, and texts of full length.
+    pub(crate) fn measured(self, batch: usize) -> Self {
+        Self { batch: Some(batch), sequence: Sequence::Fixed, ..self }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Proof that a model file computes what its supernet computes, and its accuracy on test data.
 
 use elastic_data::{Examples, load_test};
-use elastic_exporter::{Agreement, CONTRIB, TOLERANCE, VerifyError, opsets};
+use elastic_exporter::{Agreement, CONTRIB, Sequence, TOLERANCE, VerifyError, opsets};
 use elastic_space::platform::Runtime;
 use elastic_space::{Array, Subnet};
 use schemars::JsonSchema;
@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::digest::{Digest, digest};
 use crate::exit::VerificationFailed;
 use crate::judge::Validation;
+use crate::model_file::Writing;
 use crate::platforms::onnx_runtime_cpu;
 use crate::progress::Reporter;
 use crate::runs::Run;
@@ -52,14 +53,14 @@ pub(crate) fn prove(
     run: &Run,
     subnet: &Subnet,
     [model, written]: [&[u8]; 2],
-    batch: Option<usize>,
+    writing: Writing,
     validation: &Examples,
     reporter: &Reporter,
 ) -> anyhow::Result<Proof> {
-    let batch = batch.unwrap_or(DYNAMIC_BATCH);
+    let batch = writing.batch.unwrap_or(DYNAMIC_BATCH);
     let validation = Validation::new(run, validation, COMPARED_IMAGES);
-    let reference = run.loaded.supernet.logits(&validation.images, subnet);
-    let agreement = compare(model, &validation.images, &reference, batch)?;
+    let logits = |images: &Array| run.loaded.supernet.logits(images, subnet);
+    let agreement = compare(model, &validation.images, logits, (batch, writing.sequence))?;
     let test = load_test(&run.model.data, run.model.space.input(), &mut |line| reporter.say(line))?;
     let images = test.inputs(&run.model.data, 0..test.len());
     let mut session = elastic_runtime::open(&onnx_runtime_cpu(1), written)?;
@@ -84,7 +85,8 @@ pub(crate) fn not_compared(model: &[u8]) -> anyhow::Result<Option<&'static str>>
     Ok(opsets(model)?.contains_key(CONTRIB).then_some(NOT_IN_TRACT))
 }
 
-/// How far ONNX Runtime and, where it knows the model's operators, tract agree with the logits of some images.
+/// How far ONNX Runtime and, where it knows the model's operators, tract agree with the supernet's `logits` of some images, or
+/// texts. Where a text may have any length, these also cut to half of it and to one token, against the same padded.
 ///
 /// # Errors
 ///
@@ -92,14 +94,38 @@ pub(crate) fn not_compared(model: &[u8]) -> anyhow::Result<Option<&'static str>>
 pub(crate) fn compare(
     model: &[u8],
     images: &Array,
-    logits: &Array,
-    batch: usize,
+    logits: impl Fn(&Array) -> Array,
+    (batch, sequence): (usize, Sequence),
 ) -> anyhow::Result<Vec<Agreement>> {
     let mut runtimes = vec![onnx_runtime_cpu(1)];
     if not_compared(model)?.is_none() {
         runtimes.push(Runtime::Tract(Default::default()));
     }
-    runtimes.iter().map(|runtime| agree(model, runtime, images, logits, batch)).collect()
+    let mut cases = vec![(String::new(), images.clone(), logits(images))];
+    if sequence == Sequence::Dynamic {
+        let longest = images.shape[3];
+        for tokens in [longest.div_ceil(2), 1] {
+            let [cut, padded] = [tokens, longest].map(|width| first_tokens(images, tokens, width));
+            cases.push((format!(", {tokens} tokens"), cut, logits(&padded)));
+        }
+    }
+    let mut agreements = Vec::new();
+    for (what, images, logits) in cases {
+        for runtime in &runtimes {
+            let agreement = agree(model, runtime, &images, &logits, batch)?;
+            agreements.push(Agreement { runtime: agreement.runtime + &what, ..agreement });
+        }
+    }
+    Ok(agreements)
+}
+
+/// The first tokens of each text, padded to a width.
+fn first_tokens(texts: &Array, tokens: usize, width: usize) -> Array {
+    let [samples, channels, height, longest] = texts.shape[..] else { unreachable!("texts have four axes") };
+    let rows = texts.data.chunks_exact(longest);
+    let padding = std::iter::repeat_n(0.0, width - tokens);
+    let data = rows.flat_map(|row| row[..tokens].iter().copied().chain(padding.clone())).collect();
+    Array { shape: vec![samples, channels, height, width], data }
 }
 
 fn agree(

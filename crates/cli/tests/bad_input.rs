@@ -571,6 +571,8 @@ fn exports() {
         typed("a file where the folder belongs", "export --budget 1mflops --out models/tiny.yaml"),
         typed("a batch of 0", "export --budget 1mflops --batch 0").code(2),
         typed("a batch that is no number", "export --budget 1mflops --batch x").code(2),
+        typed("a sequence that is no word for one", "export --budget 1mflops --sequence long").code(2),
+        typed("images of any length", "export --budget 1mflops --sequence dynamic").code(1),
         typed("no evaluations", "export --budget 1mflops --evaluations 0"),
         typed("a population of 1", "export --budget 1mflops --population 1"),
         typed("no images", "export --budget 1mflops --images 0"),

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use elastic_exporter::{Batch, Form, GraphOptions, TOLERANCE, build, compare, forms, macs, params};
+use elastic_exporter::{Batch, Form, GraphOptions, Sequence, TOLERANCE, build, compare, forms, macs, params};
 use elastic_space::platform::{OnnxRuntime, Runtime};
 use elastic_space::random::Purpose;
 use elastic_space::{Array, SearchSpace, Seed};
@@ -55,6 +55,7 @@ fn agree(file: &str, form: Form, count: usize) {
         let (size, batch) = if index % 2 == 0 { (Batch::Fixed(1), 1) } else { (Batch::Dynamic, 8) };
         let options = GraphOptions {
             batch: size,
+            sequence: Sequence::Fixed,
             form,
             opset: form.opset(),
             class_names: model.data.class_names.clone(),

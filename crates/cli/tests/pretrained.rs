@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use elastic_exporter::{Batch, Form, GraphOptions, build};
+use elastic_exporter::{Batch, Form, GraphOptions, Sequence, build};
 use elastic_space::choices::{DepthChoices, DropPolicy, Granularity, WidthChoices};
 use elastic_space::random::Purpose;
 use elastic_space::swin::{SwinSpace, SwinStageChoices};
@@ -63,7 +63,8 @@ fn exported(supernet: &Supernet, batch: Batch) -> (TempDir, PathBuf) {
     let subnet = serde_json::to_string(&largest).expect("a subnet as JSON");
     let metadata = BTreeMap::from([("elastic.subnet".to_owned(), subnet)]);
     let (form, opset) = (Form::Portable, Form::Portable.opset());
-    let options = GraphOptions { batch, form, opset, class_names: Vec::new(), metadata };
+    let sequence = Sequence::Fixed;
+    let options = GraphOptions { batch, sequence, form, opset, class_names: Vec::new(), metadata };
     let bytes =
         build(&supernet.space, &largest, &supernet.extract(&largest), &options).expect("the weights fit");
     let folder = tempfile::tempdir().expect("a temporary folder");

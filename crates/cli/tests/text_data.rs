@@ -81,6 +81,12 @@ fn from_texts_to_a_verified_model() {
         assert_eq!(proof["test-images"], 20, "{proof}");
         assert_eq!(proof["agreement"].as_array().map(Vec::len), Some(2), "{proof}");
     }
+    // Two runtimes, on texts of 6 tokens, of 3 and of 1.
+    for flags in ["--batch 1", "--batch dynamic", "--precision int8-dynamic --max-accuracy-drop 100%"] {
+        bench.succeed(&format!("export --subnet largest --sequence dynamic {flags} --out exports/any"));
+        let proof = bench.succeed_json("verify exports/any/tiny-largest.onnx");
+        assert_eq!(proof["agreement"].as_array().map(Vec::len), Some(6), "{flags}: {proof}");
+    }
     let said =
         bench.succeed_json("inspect exports/tiny-1mflops.onnx")["metadata"]["elastic.preprocessing"].clone();
     assert_eq!((&said["length"], &said["layout"]), (&6.into(), &"batch, tokens".into()), "{said}");
@@ -110,6 +116,10 @@ fn a_network_of_one_segment_is_profiled() {
         assert!(report["fewer-bits"]["accuracy"].is_number(), "{report:#}");
         bench.succeed(&format!("verify exports/{precision}/tiny-host-1t-largest.onnx"));
     }
+    let any = bench.succeed_json(
+        "export --budget 1s --evaluations 3 --population 2 --platform host-1t --sequence dynamic",
+    );
+    assert!(any[0]["measured-latency-us"].is_number(), "{any:#}");
 }
 
 #[test]

@@ -11,6 +11,7 @@ pub mod verify;
 
 pub use graph::read::{ReadModelError, macs, opsets, params, read_metadata, text};
 pub use graph::{
-    Batch, BuildError, CLASSES_KEY, CONTRIB, Form, GraphOptions, UnknownForm, build, file_size, forms,
+    Batch, BuildError, CLASSES_KEY, CONTRIB, Form, GraphOptions, Sequence, UnknownForm, UnknownSequence,
+    build, file_size, forms,
 };
 pub use verify::{Agreement, TOLERANCE, VerifyError, accuracy, compare};

@@ -6,13 +6,15 @@ use anyhow::{Context, bail};
 use clap::Args;
 use elastic_data::Splits;
 use elastic_exporter::precision::{PRECISION_KEY, Precision};
-use elastic_exporter::{Form, build, opsets, read_metadata};
+use elastic_exporter::{Form, Sequence, build, opsets, read_metadata};
 use elastic_space::subnet::METADATA_KEY as SUBNET_KEY;
 use elastic_space::{Subnet, file};
 use elastic_trainer::{Supernet, checkpoint};
 
 use crate::fewer_bits::{self, ACCURACY_KEY};
-use crate::metadata::{BATCH_KEY, CHECKPOINT_KEY, FINETUNED_KEY, FORM_KEY, Finetuned, Metadata};
+use crate::metadata::{
+    BATCH_KEY, CHECKPOINT_KEY, FINETUNED_KEY, FORM_KEY, Finetuned, Metadata, SEQUENCE_KEY,
+};
 use crate::model_file::{BatchSize, Writing};
 use crate::progress::Reporter;
 use crate::proof::{self, Proof};
@@ -46,9 +48,7 @@ impl Verify {
         };
         let subnet: Subnet = serde_json::from_str(entry(SUBNET_KEY)?)
             .with_context(|| format!("{}: metadata `{SUBNET_KEY}` is damaged", self.file.display()))?;
-        let BatchSize(batch) = entry(BATCH_KEY)?
-            .parse()
-            .with_context(|| format!("{}: metadata `{BATCH_KEY}` is damaged", self.file.display()))?;
+        let writing = self.writing(&model)?;
         let mut run = Run::open(self.run.as_deref())?;
         let made_from = entry(CHECKPOINT_KEY)?;
         if *made_from != run.loaded.sha256 {
@@ -72,12 +72,12 @@ impl Verify {
         let (run, Splits { validation, .. }) = run.with_images(reporter)?;
         let reduced =
             metadata.get(PRECISION_KEY).is_some_and(|precision| precision != Precision::Fp32.name());
-        let fp32 = if reduced { self.in_fp32(&run, &subnet, &model, batch)? } else { model.clone() };
-        let proof = proof::prove(&run, &subnet, [&fp32, &model], batch, &validation, reporter)?;
+        let fp32 = if reduced { in_fp32(&run, &subnet, writing)? } else { model.clone() };
+        let proof = proof::prove(&run, &subnet, [&fp32, &model], writing, &validation, reporter)?;
         if reduced {
             let recorded = serde_json::from_str(entry(ACCURACY_KEY)?)
                 .with_context(|| format!("{}: metadata `{ACCURACY_KEY}` is damaged", self.file.display()))?;
-            fewer_bits::verify(&recorded, &model, batch, &run, &validation)?;
+            fewer_bits::verify(&recorded, &model, writing.batch, &run, &validation)?;
         }
         match format {
             Format::Json => table::print_json(&proof),
@@ -113,22 +113,26 @@ impl Verify {
         Ok(loaded.supernet)
     }
 
-    /// The network of a file in fewer bits, in 32-bit floats.
-    fn in_fp32(
-        &self,
-        run: &Run,
-        subnet: &Subnet,
-        model: &[u8],
-        batch: Option<usize>,
-    ) -> anyhow::Result<Vec<u8>> {
+    /// How the file was written, in 32-bit floats.
+    fn writing(&self, model: &[u8]) -> anyhow::Result<Writing> {
         let metadata = read_metadata(model)?;
-        let damaged = || format!("{}: metadata `{FORM_KEY}` is missing or damaged", self.file.display());
-        let form: Form = metadata.get(FORM_KEY).and_then(|form| form.parse().ok()).with_context(damaged)?;
+        let damaged = |key: &str| format!("{}: metadata `{key}` is missing or damaged", self.file.display());
+        let entry = |key: &str| metadata.get(key).map_or("", String::as_str);
+        let BatchSize(batch) = entry(BATCH_KEY).parse().with_context(|| damaged(BATCH_KEY))?;
+        let form: Form = entry(FORM_KEY).parse().with_context(|| damaged(FORM_KEY))?;
+        let sequence = match metadata.get(SEQUENCE_KEY) {
+            Some(sequence) => sequence.parse().with_context(|| damaged(SEQUENCE_KEY))?,
+            None => Sequence::Fixed,
+        };
         let opset = opsets(model)?.get("").copied().unwrap_or(form.opset());
-        let writing = Writing { batch, form, opset, precision: Precision::Fp32 };
-        let options = Metadata::of_run(run).options(subnet, writing)?;
-        Ok(build(&run.model.space, subnet, &run.loaded.supernet.extract(subnet), &options)?)
+        Ok(Writing { batch, sequence, form, opset, precision: Precision::Fp32 })
     }
+}
+
+/// The network of a file in fewer bits, in 32-bit floats.
+fn in_fp32(run: &Run, subnet: &Subnet, writing: Writing) -> anyhow::Result<Vec<u8>> {
+    let options = Metadata::of_run(run).options(subnet, writing)?;
+    Ok(build(&run.model.space, subnet, &run.loaded.supernet.extract(subnet), &options)?)
 }
 
 fn print(path: &Path, subnet: &Subnet, proof: &Proof) {

@@ -10,7 +10,7 @@ pub(super) struct AttentionShape {
     /// Sequences that do not see each other.
     pub(super) sequences: Dim,
     /// Tokens of a sequence.
-    pub(super) tokens: usize,
+    pub(super) tokens: Dim,
     /// Attention heads.
     pub(super) heads: usize,
     /// Features of one head.
@@ -23,7 +23,7 @@ impl AttentionShape {
     }
 
     fn rows(self) -> Vec<Dim> {
-        vec![self.sequences.times(self.tokens), Dim::Fixed(self.inner())]
+        vec![self.sequences.by(self.tokens), Dim::Fixed(self.inner())]
     }
 }
 
@@ -59,7 +59,12 @@ impl Parts<'_> {
         let Some(bias) = bias else { return Some(Value::left_out()) };
         if bias.dims.len() == 3 {
             let dims = [vec![Dim::Fixed(1)], bias.dims.clone()].concat();
-            return Some(self.graph.reshape(&format!("{name}.bias_of_all"), bias, dims));
+            let name = format!("{name}.bias_of_all");
+            if !bias.dims[1].is_open() {
+                return Some(self.graph.reshape(&name, bias, dims));
+            }
+            let first = self.graph.integers(&[0]);
+            return Some(self.graph.node("Unsqueeze", &name, &[bias, &first], &[], dims));
         }
         (bias.dims[0] == shape.sequences).then(|| bias.clone())
     }
@@ -69,7 +74,7 @@ impl Parts<'_> {
         let AttentionShape { sequences, tokens, heads, head_dim } = shape;
         let stack = Stack(sequences);
         let qkv = self.qkv(name, x, shape);
-        let dims = stack.dims(&[tokens, 3 * heads, head_dim]);
+        let dims = stack.of(&[tokens, Dim::Fixed(3 * heads), Dim::Fixed(head_dim)]);
         let qkv = self.graph.reshape(&format!("{name}.heads"), &qkv, dims);
         let swap_heads = stack.order(&[1, 0, 2]);
         let qkv = self.graph.transpose(&format!("{name}.by_head"), &qkv, &swap_heads);
@@ -104,7 +109,7 @@ impl Parts<'_> {
     fn standard_operator(&mut self, name: &str, x: &Value, shape: AttentionShape, mask: &Value) -> Value {
         let AttentionShape { sequences, tokens, heads, .. } = shape;
         let qkv = self.qkv(name, x, shape);
-        let dims = vec![sequences, Dim::Fixed(tokens), Dim::Fixed(3 * shape.inner())];
+        let dims = vec![sequences, tokens, Dim::Fixed(3 * shape.inner())];
         let qkv = self.graph.reshape(&format!("{name}.sequences"), &qkv, dims);
         let [query, key, value] = self.graph.split(&qkv, 2, names(name));
         let heads = Attribute::Int(heads as i64);
@@ -122,7 +127,7 @@ impl Parts<'_> {
 
     /// `Attention` of ONNX Runtime, with the projection inside.
     fn contrib_operator(&mut self, name: &str, x: &Value, shape: AttentionShape, mask: &Value) -> Value {
-        let lead = [shape.sequences, Dim::Fixed(shape.tokens)];
+        let lead = [shape.sequences, shape.tokens];
         let dims = [&lead[..], &[Dim::Fixed(features(x))]].concat();
         let x = self.graph.reshape(&format!("{name}.sequences"), x, dims);
         // The operator has the factor 1 / sqrt(head_dim) by itself. It could be told another, but OpenVINO, which reads the

@@ -9,10 +9,13 @@ use super::attention::AttentionShape;
 use super::builder::{Attribute, Dim, GraphBuilder, Value};
 use super::form::Form;
 use super::transformer::{Parts, Stack};
-use super::{Batch, OUTPUT, TEXT_INPUTS, Tensors};
+use super::{Batch, OUTPUT, Sequence, TEXT_INPUTS, Tensors};
 
 /// `FLOAT` of ONNX's element types.
 const FLOAT: i64 = 1;
+
+/// The table of positions, `[longest sequence, embed]`
+pub(super) const POSITIONS: &str = "embeddings.positions";
 
 /// The walk over one subnet.
 struct Walk<'a> {
@@ -20,6 +23,8 @@ struct Walk<'a> {
     space: &'a BertSpace,
     embed_dim: usize,
     batch: Batch,
+    /// Of each text.
+    tokens: Dim,
 }
 
 /// Adds the network between the tokens and the logits.
@@ -31,13 +36,20 @@ pub(super) fn add(
     graph: &mut GraphBuilder,
     space: &BertSpace,
     subnet: &BertSubnet,
-    batch: Batch,
+    (batch, sequence): (Batch, Sequence),
     tensors: &Tensors<'_>,
 ) -> Value {
-    let row = || vec![batch.dim(), Dim::Fixed(space.length)];
+    let tokens = match sequence {
+        Sequence::Fixed => Dim::Fixed(space.length),
+        Sequence::Dynamic => Dim::Sequence(1),
+    };
+    let row = || vec![batch.dim(), tokens];
     let [ids, mask, segments] = TEXT_INPUTS.map(|name| graph.integer_input(name, row()));
+    if sequence == Sequence::Dynamic {
+        graph.runs_on(&ids);
+    }
     let parts = Parts { graph, tensors, epsilon: LAYER_NORM_EPSILON };
-    let mut walk = Walk { parts, space, embed_dim: subnet.embed_dim, batch };
+    let mut walk = Walk { parts, space, embed_dim: subnet.embed_dim, batch, tokens };
     let float = [("to", Attribute::Int(FLOAT))];
     let mask = walk.parts.graph.node("Cast", "mask.float", &[&mask], &float, row());
     let bias = walk.bias(&mask);
@@ -59,46 +71,53 @@ impl Walk<'_> {
         let (one, factor) = (graph.scalar("float.one", 1.0), graph.scalar("float.masked", -MASKED));
         let less = graph.node("Sub", "mask.less", &[mask, &one], &[], mask.dims.clone());
         let bias = graph.node("Mul", "mask.scaled", &[&less, &factor], &[], mask.dims.clone());
-        let (stack, tokens) = (Stack(self.batch.dim()), self.space.length);
-        let bias = graph.reshape("mask.bias", &bias, stack.dims(&[1, 1, tokens]));
-        match graph.dialect.form {
-            Form::Portable | Form::Opset20 => bias,
-            // The operators ask for a row of every token.
-            Form::Attention23 | Form::ContribAttention => {
-                let rows = graph.floats("float.rows", &[tokens, tokens], &vec![0.0; tokens * tokens]);
-                graph.node("Add", "mask.rows", &[&bias, &rows], &[], stack.dims(&[1, tokens, tokens]))
+        let (stack, one, tokens) = (Stack(self.batch.dim()), Dim::Fixed(1), self.tokens);
+        let bias = graph.reshape("mask.bias", &bias, stack.of(&[one, one, tokens]));
+        // The operators ask for a row of every token.
+        let rows = match (graph.dialect.form, tokens) {
+            (Form::Portable | Form::Opset20, _) => return bias,
+            (_, Dim::Fixed(tokens)) => {
+                graph.floats("float.rows", &[tokens, tokens], &vec![0.0; tokens * tokens])
             }
-        }
+            _ => {
+                let zero = graph.scalar("float.zero", 0.0);
+                let zeros = graph.node("Mul", "mask.zeros", &[mask, &zero], &[], mask.dims.clone());
+                graph.reshape("mask.column", &zeros, stack.of(&[one, tokens, one]))
+            }
+        };
+        graph.node("Add", "mask.rows", &[&bias, &rows], &[], stack.of(&[one, tokens, tokens]))
     }
 
     /// Tokens to features, `[batch * tokens, embed]`
     fn embed(&mut self, ids: &Value, segments: &Value) -> Value {
-        let (batch, tokens, embed) = (self.batch.dim(), self.space.length, self.embed_dim);
-        let dims = || vec![batch, Dim::Fixed(tokens), Dim::Fixed(embed)];
-        let words = self.table("tokens", self.space.vocabulary);
-        let positions = self.table("positions", tokens);
-        let kinds = self.table("segments", self.space.segments);
+        let (batch, tokens, embed) = (self.batch.dim(), self.tokens, self.embed_dim);
+        let dims = || vec![batch, tokens, Dim::Fixed(embed)];
+        let words = self.table("embeddings.tokens", self.space.vocabulary);
+        let mut positions = self.table(POSITIONS, self.space.length);
+        let kinds = self.table("embeddings.segments", self.space.segments);
         let graph = &mut *self.parts.graph;
+        if tokens.is_open() {
+            positions = graph.first_entries("embed.places", &positions);
+        }
         let axis = || [("axis", Attribute::Int(0))];
         let words = graph.node("Gather", "embed.tokens", &[&words, ids], &axis(), dims());
         let kinds = graph.node("Gather", "embed.segments", &[&kinds, segments], &axis(), dims());
         let x = graph.add("embed.both", &words, &kinds);
         let x = graph.add("embed.positions", &x, &positions);
-        let rows = vec![batch.times(tokens), Dim::Fixed(embed)];
+        let rows = vec![batch.by(tokens), Dim::Fixed(embed)];
         let x = graph.reshape("embed.rows", &x, rows);
         self.parts.norm("embeddings.norm", &x)
     }
 
     /// A table, `[entries, embed]`
-    fn table(&mut self, part: &str, entries: usize) -> Value {
-        let name = format!("embeddings.{part}");
-        let values = self.parts.tensors.get(&name, &[1, entries, self.embed_dim]);
-        self.parts.graph.floats(&name, &[entries, self.embed_dim], &values)
+    fn table(&mut self, name: &str, entries: usize) -> Value {
+        let values = self.parts.tensors.get(name, &[1, entries, self.embed_dim]);
+        self.parts.graph.floats(name, &[entries, self.embed_dim], &values)
     }
 
     /// One post-norm layer, `[batch * tokens, embed]` in and out
     fn block(&mut self, name: &str, x: &Value, layer: &BertLayer, bias: &Value) -> Value {
-        let (tokens, head_dim) = (self.space.length, self.space.head_dim);
+        let (tokens, head_dim) = (self.tokens, self.space.head_dim);
         let shape = AttentionShape { sequences: self.batch.dim(), tokens, heads: layer.heads, head_dim };
         let context = self.parts.context(&format!("{name}.attn"), x, shape, Some(bias));
         let proj = format!("{name}.attn.proj");
@@ -127,7 +146,7 @@ impl Walk<'_> {
         let stack = Stack(self.batch.dim());
         let (x, pooled) = (self.by_text(x), self.pooled());
         let graph = &mut *self.parts.graph;
-        let row = graph.reshape("mask.row", mask, stack.dims(&[1, self.space.length]));
+        let row = graph.reshape("mask.row", mask, stack.of(&[Dim::Fixed(1), self.tokens]));
         let mut sum = graph.matmul("pool", &row, &x);
         if !stack.is_one() {
             sum = graph.reshape("pool.rows", &sum, pooled.clone());
@@ -144,7 +163,7 @@ impl Walk<'_> {
         if stack.is_one() {
             return x.clone();
         }
-        self.parts.graph.reshape("texts", x, stack.dims(&[self.space.length, self.embed_dim]))
+        self.parts.graph.reshape("texts", x, stack.of(&[self.tokens, Dim::Fixed(self.embed_dim)]))
     }
 
     /// `[batch, embed]`

@@ -13,6 +13,9 @@ use crate::onnx::{
 /// The symbol of a batch size that is chosen at run time.
 pub(super) const BATCH: &str = "batch";
 
+/// The symbol of a number of tokens that is chosen at run time.
+pub(super) const SEQUENCE: &str = "sequence";
+
 /// How the names of constants begin that belong to formulas.
 pub(super) const FORMULA: &str = "float.";
 
@@ -23,6 +26,10 @@ pub(super) enum Dim {
     Fixed(usize),
     /// The batch size of the run, times a number.
     Batch(usize),
+    /// The tokens of each input of the run, times a number.
+    Sequence(usize),
+    /// The tokens of all inputs of the run, where neither is known.
+    Tokens,
 }
 
 /// A value of the graph: an input, a constant or the result of a node.
@@ -52,6 +59,8 @@ pub(super) struct GraphBuilder {
     pub(super) dialect: Dialect,
     graph: GraphProto,
     constants: BTreeSet<String>,
+    /// See [`GraphBuilder::runs_on`].
+    sizes: Option<Value>,
 }
 
 impl Value {
@@ -67,7 +76,22 @@ impl Dim {
         match self {
             Self::Fixed(size) => Self::Fixed(size * factor),
             Self::Batch(size) => Self::Batch(size * factor),
+            Self::Sequence(size) => Self::Sequence(size * factor),
+            Self::Tokens => unreachable!("what has two unknown sizes is not multiplied again"),
         }
+    }
+
+    /// As many of these as of those, in all.
+    pub(super) fn by(self, other: Self) -> Self {
+        match (self, other) {
+            (size, Self::Fixed(factor)) | (Self::Fixed(factor), size) => size.times(factor),
+            _ => Self::Tokens,
+        }
+    }
+
+    /// Whether it is chosen at run time.
+    pub(super) fn is_open(self) -> bool {
+        !matches!(self, Self::Fixed(_))
     }
 
     /// One of `count` equal parts of this dimension.
@@ -75,6 +99,7 @@ impl Dim {
         match self {
             Self::Fixed(size) => Self::Fixed(size / count),
             Self::Batch(size) => Self::Batch(size / count),
+            Self::Sequence(_) | Self::Tokens => unreachable!("texts are not cut in parts"),
         }
     }
 }
@@ -88,7 +113,7 @@ impl GraphBuilder {
     /// A graph without nodes.
     pub(super) fn new(name: &str, dialect: Dialect) -> Self {
         let graph = GraphProto { name: Some(name.to_owned()), ..GraphProto::default() };
-        Self { dialect, graph, constants: BTreeSet::new() }
+        Self { dialect, graph, constants: BTreeSet::new(), sizes: None }
     }
 
     /// Declares a 32-bit float input.
@@ -103,6 +128,17 @@ impl GraphBuilder {
         let value = Value { name: name.to_owned(), dims };
         self.graph.input.push(declare(&value, DataType::Int64));
         value
+    }
+
+    /// Remembers an input whose first two sizes are the batch and the sequence of the run, for shapes that have both.
+    pub(super) fn runs_on(&mut self, input: &Value) {
+        let rank = vec![Dim::Fixed(input.dims.len())];
+        self.sizes = Some(self.integer_node("Shape", "input.sizes", &[input], &[], rank));
+    }
+
+    /// The sizes of the batch and the sequence, `[2]`; of an input that [`Self::runs_on`] was told.
+    pub(super) fn sizes(&self) -> Value {
+        self.sizes.clone().expect("what runs on sequences of any length says so first")
     }
 
     /// Adds a constant of 32-bit floats. One that belongs to a formula and is not learned has a name that begins
@@ -180,7 +216,7 @@ impl GraphBuilder {
 
     /// Cuts a value in equal parts along one axis; each part has the name in `names`.
     pub(super) fn split<const N: usize>(&mut self, x: &Value, axis: usize, names: [String; N]) -> [Value; N] {
-        let Dim::Fixed(size) = x.dims[axis] else { panic!("the batch axis is not split") };
+        let Dim::Fixed(size) = x.dims[axis] else { panic!("what is chosen at run time is not split") };
         let part = size / N;
         let sizes = self.integers(&[part as i64; N]);
         let mut dims = x.dims.clone();
@@ -254,6 +290,9 @@ fn declare(value: &Value, element: DataType) -> ValueInfoProto {
             Dim::Fixed(size) => tensor_shape_proto::dimension::Value::DimValue(size as i64),
             Dim::Batch(1) => tensor_shape_proto::dimension::Value::DimParam(BATCH.to_owned()),
             Dim::Batch(n) => tensor_shape_proto::dimension::Value::DimParam(format!("{n}*{BATCH}")),
+            Dim::Sequence(1) => tensor_shape_proto::dimension::Value::DimParam(SEQUENCE.to_owned()),
+            Dim::Sequence(n) => tensor_shape_proto::dimension::Value::DimParam(format!("{n}*{SEQUENCE}")),
+            Dim::Tokens => tensor_shape_proto::dimension::Value::DimParam(format!("{BATCH}*{SEQUENCE}")),
         }),
     });
     let tensor = type_proto::Tensor {

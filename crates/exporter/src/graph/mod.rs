@@ -11,6 +11,7 @@ mod conv;
 mod form;
 mod operators;
 pub mod read;
+mod sequence;
 mod swin;
 mod transformer;
 mod vit;
@@ -37,6 +38,7 @@ use crate::onnx::{ModelProto, OperatorSetIdProto, StringStringEntryProto};
 use builder::{Dim, GraphBuilder};
 use form::Dialect;
 pub use form::{CONTRIB, Form, NEWEST_OPSET, OLDEST_OPSET, UnknownForm, forms};
+pub use sequence::{Sequence, UnknownSequence};
 
 /// The name of the input, `[batch, channels, height, width]`, normalised.
 pub const INPUT: &str = "images";
@@ -64,6 +66,8 @@ pub enum Batch {
 pub struct GraphOptions {
     /// Inputs of one run.
     pub batch: Batch,
+    /// Tokens of each of them.
+    pub sequence: Sequence,
     /// Which operators the graph is made of.
     pub form: Form,
     /// The version of the standard operators; [`Form::opset`] is the form's own.
@@ -118,6 +122,12 @@ pub enum BuildError {
     /// The batch size is zero.
     #[error("write ONNX with batch 0: it must be at least 1, or dynamic")]
     Batch,
+    /// The family reads no sequences.
+    #[error("write ONNX with a dynamic sequence: a {family} network reads images, which have one size")]
+    Sequence {
+        /// The family.
+        family: String,
+    },
     /// The family does not have the form.
     #[error("write ONNX in form `{form}`: a {family} network has {}", form::names(known))]
     Form {
@@ -228,6 +238,7 @@ fn check(
     if options.batch == Batch::Fixed(0) {
         return Err(BuildError::Batch);
     }
+    options.sequence.check(space)?;
     options.form.check(space, options.opset)?;
     let (expected, found) = (space.classes(), options.class_names.len());
     if found != 0 && found != expected {
@@ -269,7 +280,7 @@ fn model(space: &SearchSpace, subnet: &Subnet, tensors: &Tensors<'_>, options: &
             swin::add(&mut graph, space, subnet, options.batch, tensors)
         }
         (SearchSpace::Bert(space), Subnet::Bert(subnet)) => {
-            bert::add(&mut graph, space, subnet, options.batch, tensors)
+            bert::add(&mut graph, space, subnet, (options.batch, options.sequence), tensors)
         }
         (SearchSpace::Vit(_) | SearchSpace::Conv(_) | SearchSpace::Swin(_) | SearchSpace::Bert(_), _) => {
             panic!("subnet `{subnet}` is of another family than {}", space.family())

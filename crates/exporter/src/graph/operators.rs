@@ -57,7 +57,7 @@ impl GraphBuilder {
         ];
         let side = |axis: usize| match x.dims[axis] {
             Dim::Fixed(size) => Dim::Fixed(size.div_ceil(window.stride)),
-            Dim::Batch(_) => unreachable!("pixels do not depend on the batch"),
+            _ => unreachable!("pixels do not depend on the run"),
         };
         let dims = vec![x.dims[0], weight.dims[0], side(2), side(3)];
         self.node("Conv", name, &[x, weight, bias], &attributes, dims)
@@ -184,17 +184,39 @@ impl GraphBuilder {
         self.node("Mul", name, &[&gated, &half], &[], dims())
     }
 
-    /// The same values in another shape; at most one dimension depends on the batch.
+    /// The same values in another shape. Of two dimensions that are chosen at run time, the first is x's first or they are
+    /// batch and sequence, before all others.
     pub(super) fn reshape(&mut self, name: &str, x: &Value, dims: Vec<Dim>) -> Value {
-        let target: Vec<i64> = dims
-            .iter()
-            .map(|dim| match dim {
-                Dim::Fixed(size) => *size as i64,
-                Dim::Batch(_) => -1,
-            })
-            .collect();
-        let target = self.integers(&target);
+        let size = |dim: &Dim| match dim {
+            Dim::Fixed(size) => *size as i64,
+            _ => -1,
+        };
+        let mut target: Vec<i64> = dims.iter().map(size).collect();
+        let target = match dims.iter().filter(|dim| dim.is_open()).count() {
+            0 | 1 => self.integers(&target),
+            _ if dims[0] == x.dims[0] => {
+                target[0] = 0; // As it is.
+                self.integers(&target)
+            }
+            _ => {
+                let (sizes, rest) = (self.sizes(), self.integers(&target[2..]));
+                let axis = [("axis", Attribute::Int(0))];
+                let rank = vec![Dim::Fixed(dims.len())];
+                self.integer_node("Concat", &format!("{name}.shape"), &[&sizes, &rest], &axis, rank)
+            }
+        };
         self.node("Reshape", name, &[x, &target], &[], dims)
+    }
+
+    /// The first entries of a table, as many as the run's inputs have tokens: `[entries, features]` to `[sequence, features]`
+    pub(super) fn first_entries(&mut self, name: &str, table: &Value) -> Value {
+        let (zero, one, two) = (self.integers(&[0]), self.integers(&[1]), self.integers(&[2]));
+        let sizes = self.sizes();
+        let length = vec![Dim::Fixed(1)];
+        let length =
+            self.integer_node("Slice", &format!("{name}.length"), &[&sizes, &one, &two], &[], length);
+        let dims = vec![Dim::Sequence(1), table.dims[1]];
+        self.node("Slice", name, &[table, &zero, &length], &[], dims)
     }
 
     /// The axes in another order.

@@ -7,7 +7,8 @@ use std::fmt::Write;
 use prost::Message;
 use thiserror::Error;
 
-use super::builder::{BATCH, FORMULA};
+use super::bert::POSITIONS;
+use super::builder::{BATCH, FORMULA, SEQUENCE};
 use super::form::CONTRIB;
 use crate::onnx::{
     AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, attribute_proto::AttributeType,
@@ -72,7 +73,7 @@ pub fn opsets(model: &[u8]) -> Result<BTreeMap<String, i64>, ReadModelError> {
 }
 
 /// Multiply-accumulates for one input: those of every `Gemm`, `MatMul`, `MatMulInteger`, `Conv` and `Attention`, which are all the
-/// products that elastic's graphs hold, divided by the batch size.
+/// products that elastic's graphs hold, divided by the batch size. A sequence that the caller chooses counts at its longest.
 ///
 /// # Errors
 ///
@@ -163,13 +164,16 @@ fn symbolic_shapes(graph: &GraphProto) -> BTreeMap<&str, Vec<String>> {
     shapes
 }
 
-/// Every shape that is known for batch 1.
+/// Every shape that is known for batch 1 and, where the caller chooses it, the longest sequence.
 fn shapes(graph: &GraphProto) -> BTreeMap<&str, Vec<u64>> {
-    let size = |dim: &String| match dim.strip_suffix(BATCH) {
-        Some("") => Some(1),
-        Some(factor) => factor.strip_suffix('*')?.parse().ok(),
-        None => dim.parse().ok(),
+    let positions = graph.initializer.iter().find(|tensor| tensor.name() == POSITIONS);
+    let longest = positions.and_then(|tensor| tensor.dims.first()).map(|&size| size as u64);
+    let factor = |word: &str| match word {
+        BATCH => Some(1),
+        SEQUENCE => longest,
+        number => number.parse().ok(),
     };
+    let size = |dim: &String| dim.split('*').map(factor).product::<Option<u64>>();
     let known = |(name, dims): (_, Vec<String>)| Some((name, dims.iter().map(size).collect::<Option<_>>()?));
     symbolic_shapes(graph).into_iter().filter_map(known).collect()
 }

@@ -115,7 +115,7 @@ impl Walk<'_> {
         let bias = self.bias(name, view);
         let shape = AttentionShape {
             sequences: self.batch.dim().times(windows.count()),
-            tokens: windows.tokens(),
+            tokens: Dim::Fixed(windows.tokens()),
             heads: layer.heads,
             head_dim: self.space.head_dim,
         };

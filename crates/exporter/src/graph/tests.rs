@@ -154,7 +154,8 @@ fn options(batch: Batch) -> GraphOptions {
 }
 
 pub(crate) fn written(batch: Batch, form: Form, opset: i64) -> GraphOptions {
-    GraphOptions { batch, form, opset, class_names: vec![], metadata: BTreeMap::new() }
+    let sequence = Sequence::Fixed;
+    GraphOptions { batch, sequence, form, opset, class_names: vec![], metadata: BTreeMap::new() }
 }
 
 /// The runtimes that know a form's operators.
@@ -249,6 +250,49 @@ fn every_opset_agrees_with_the_reference() {
         agree(&swin, 1, form, NEWEST_OPSET);
     }
     agree(&swin, 1, Form::ContribAttention, OLDEST_OPSET);
+}
+
+#[test]
+fn texts_of_any_length_agree_with_the_padded_ones() {
+    let mut rng = SEED.generator(Purpose::Candidates, 4);
+    for space in spaces().into_iter().filter(|space| space.vocabulary().is_some()) {
+        let [channels, height, longest] = space.input();
+        let subnet = space.draw_distinct(1, &mut rng).remove(0);
+        let weights = random_weights(&space, &subnet, &mut rng);
+        let texts = random_inputs(&space, 4, &mut rng);
+        for (form, opset) in [
+            (Form::Portable, OLDEST_OPSET),
+            (Form::Portable, 17),
+            (Form::Opset20, 20),
+            (Form::Attention23, 23),
+            (Form::ContribAttention, 17),
+        ] {
+            for (batch, run) in BATCHES {
+                let options = GraphOptions { sequence: Sequence::Dynamic, ..written(batch, form, opset) };
+                let model = build(&space, &subnet, &weights, &options).expect("the weights fit");
+                assert_eq!(macs(&model), Ok(space.cost(&subnet).macs), "{options:?}");
+                for tokens in [1, 3, longest] {
+                    let rows = || texts.data.chunks_exact(longest);
+                    let cut = Array {
+                        shape: vec![4, channels, height, tokens],
+                        data: rows().flat_map(|row| &row[..tokens]).copied().collect(),
+                    };
+                    let mut padded = texts.clone();
+                    padded.data.chunks_exact_mut(longest).for_each(|row| row[tokens..].fill(0.0));
+                    let expected = reference(&space, &subnet, &weights, &padded);
+                    for runtime in runtimes(form) {
+                        let row = format!(
+                            "{tokens} tokens, {form} {opset}, {batch:?} run with {run}, {}",
+                            runtime.label()
+                        );
+                        let agreement = compare(&model, &runtime, &cut, &expected, run)
+                            .unwrap_or_else(|error| panic!("{row}: {error}"));
+                        assert!(agreement.holds(TOLERANCE), "{row}: {agreement:?}");
+                    }
+                }
+            }
+        }
+    }
 }
 
 #[test]
@@ -413,6 +457,7 @@ fn what_is_refused() {
     let subnet = space.smallest();
     let weights = random_weights(&space, &subnet, &mut SEED.generator(Purpose::Candidates, 6));
     let good = options(Batch::Fixed(1));
+    let dynamic = GraphOptions { sequence: Sequence::Dynamic, ..good.clone() };
     let named = GraphOptions { class_names: vec!["one".into()], ..good.clone() };
     let change = |change: fn(&mut Weights)| {
         let mut weights = weights.clone();
@@ -447,6 +492,7 @@ fn what_is_refused() {
             "no tensor `blocks.1.norm1.bias`, but the weights do",
         ),
         ("no batch", weights.clone(), &options(Batch::Fixed(0)), "batch 0"),
+        ("a sequence of images", weights.clone(), &dynamic, "a vit network reads images"),
         ("class names", weights.clone(), &named, "1 class names: the network has 7"),
     ] {
         let error = build(&space, &subnet, &weights, options).expect_err(name).to_string();

@@ -19,8 +19,13 @@ pub(super) struct Stack(pub(super) Dim);
 impl Stack {
     /// The shape of one sequence's value, with the number of sequences before it unless that is 1.
     pub(super) fn dims(self, sizes: &[usize]) -> Vec<Dim> {
+        self.of(&fixed(sizes))
+    }
+
+    /// [`Self::dims`] of sizes that may be chosen at run time.
+    pub(super) fn of(self, dims: &[Dim]) -> Vec<Dim> {
         let lead = if self.is_one() { vec![] } else { vec![self.0] };
-        [lead, fixed(sizes)].concat()
+        [&lead, dims].concat()
     }
 
     /// An axis of one sequence's value as an axis of the stacked value.

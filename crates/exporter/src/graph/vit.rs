@@ -104,7 +104,7 @@ impl Walk<'_> {
 
     /// Multi-head attention, `[batch * tokens, embed]` in and out
     fn attention(&mut self, name: &str, x: &Value, heads: usize) -> Value {
-        let (tokens, head_dim) = (self.space.tokens(), self.space.head_dim);
+        let (tokens, head_dim) = (Dim::Fixed(self.space.tokens()), self.space.head_dim);
         let shape = AttentionShape { sequences: self.batch.dim(), tokens, heads, head_dim };
         let context = self.parts.context(name, x, shape, None);
         let proj = format!("{name}.proj");

@@ -171,7 +171,7 @@ impl Job<'_> {
             job.run,
             &winner.point.subnet,
             [&job.build(&winner.point.subnet, winner.file.writing)?, &winner.file.bytes],
-            winner.file.writing.batch,
+            winner.file.writing,
             self.images,
             self.reporter,
         )?;
@@ -438,10 +438,10 @@ impl Job<'_> {
 
     /// The files with the batch that the platform measures.
     fn at_platform(&self, subnet: &Subnet, files: &[File]) -> anyhow::Result<Vec<File>> {
-        let batch = self.profile.map(|profile| profile.platform.batch);
         let mut at_platform = Vec::with_capacity(files.len());
         for file in files {
-            let writing = Writing { batch, ..file.writing };
+            let batch = self.profile.map(|profile| profile.platform.batch);
+            let writing = batch.map_or(file.writing, |batch| file.writing.measured(batch));
             let same = writing == file.writing;
             let file = if same { Some(file.clone()) } else { self.file(subnet, writing)? };
             at_platform.push(file.context("a file of another batch has no operator to reduce")?);

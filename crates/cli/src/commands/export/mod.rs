@@ -17,9 +17,9 @@ use std::path::PathBuf;
 use anyhow::bail;
 use clap::{Args, ValueEnum};
 use elastic_data::Splits;
-use elastic_exporter::Form;
 use elastic_exporter::precision::{Method, Precision};
 use elastic_exporter::search::Strategy;
+use elastic_exporter::{Form, Sequence};
 use elastic_profiler::ProfileFile;
 use elastic_space::budget::Quantity;
 use elastic_space::{Budget, Limits, SearchSpace, Subnet, file};
@@ -104,6 +104,10 @@ pub(crate) struct Export {
     /// Inputs of one run of the model: a number, or `dynamic`.
     #[arg(long, default_value = "1")]
     batch: BatchSize,
+    /// Tokens of each text of one run: `fixed`, the model file's `length`, or `dynamic`: as many as the caller brings, at most so
+    /// many. Accuracy and latency are measured at the full length.
+    #[arg(long, default_value = "fixed", value_name = "LENGTH")]
+    sequence: Sequence,
     /// How the network is written: `portable`, `opset20`, `attention23`, `contrib-attention`, or `auto`: every form
     /// that the network has is measured on the platform, and the fastest is written. Without a platform `auto` is
     /// `portable`.
@@ -342,6 +346,7 @@ impl Export {
         let opset = |form: Form| self.opset.unwrap_or(form.opset());
         let first = self.form.0.unwrap_or(Form::Portable);
         first.check(space, opset(first))?;
+        self.sequence.check(space)?;
         let mut forms = vec![first];
         if self.form.0.is_none() && measured {
             // A form that the asked opset lacks is no choice.
@@ -359,7 +364,8 @@ impl Export {
         };
         let mut writings = Vec::with_capacity(forms.len() * precisions.len());
         for precision in precisions {
-            let writing = |&form: &Form| Writing { batch: self.batch.0, form, opset: opset(form), precision };
+            let (batch, sequence) = (self.batch.0, self.sequence);
+            let writing = |&form: &Form| Writing { batch, sequence, form, opset: opset(form), precision };
             writings.extend(forms.iter().map(writing));
         }
         Ok(writings)

@@ -12,7 +12,6 @@ use elastic_space::random::Purpose;
 
 use super::forms::File;
 use super::job::Job;
-use crate::model_file::Writing;
 use crate::scaling::Line;
 
 /// Subnets that are measured in every precision.
@@ -82,7 +81,7 @@ impl Job<'_> {
         let mut files = Vec::new();
         for &writing in self.writings {
             if self.may_choose(writing.form) {
-                files.extend(self.file(subnet, Writing { batch: Some(batch), ..writing })?);
+                files.extend(self.file(subnet, writing.measured(batch))?);
             }
         }
         Ok(files)

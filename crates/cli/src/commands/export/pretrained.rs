@@ -7,7 +7,7 @@ use elastic_exporter::precision::Precision;
 use elastic_exporter::{Agreement, Form, TOLERANCE, build};
 use elastic_profiler::{random_inputs, random_texts};
 use elastic_space::budget::Quantity;
-use elastic_space::{Cost, Subnet, file};
+use elastic_space::{Array, Cost, Subnet, file};
 use elastic_trainer::init::{self, Initial};
 use elastic_trainer::layers::Statistics;
 use elastic_trainer::{Device, Supernet};
@@ -97,8 +97,9 @@ pub(super) fn export(path: &Path, request: &Export, format: Format) -> anyhow::R
         Some(vocabulary) => random_texts(COMPARED_IMAGES, input[2], vocabulary, seed),
         None => random_inputs(COMPARED_IMAGES, input, seed).remove(0),
     };
-    let logits = supernet.logits_by(&images, &subnet, &statistics);
-    let agreement = proof::compare(&bytes, &images, &logits, writing.batch.unwrap_or(COMPARED_IMAGES))?;
+    let logits = |images: &Array| supernet.logits_by(images, &subnet, &statistics);
+    let inputs = (writing.batch.unwrap_or(COMPARED_IMAGES), writing.sequence);
+    let agreement = proof::compare(&bytes, &images, logits, inputs)?;
     file::write(&target, &bytes)?;
     let cost = model.space.cost(&subnet);
     let report = Report {

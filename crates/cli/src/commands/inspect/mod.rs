@@ -7,7 +7,7 @@ pub(super) use exported::FileReport;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use elastic_exporter::{Batch, Form, GraphOptions, file_size};
+use elastic_exporter::{Batch, Form, GraphOptions, Sequence, file_size};
 use elastic_space::Subnet;
 use elastic_space::budget::Quantity;
 use elastic_trainer::Model;
@@ -92,6 +92,7 @@ impl Inspect {
 fn report(model: &Model) -> Report {
     let options = GraphOptions {
         batch: Batch::Fixed(1),
+        sequence: Sequence::Fixed,
         form: Form::Portable,
         opset: Form::Portable.opset(),
         class_names: model.data.class_names.clone(),

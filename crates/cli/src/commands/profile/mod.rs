@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
-use elastic_exporter::{Batch, Form, GraphOptions, build};
+use elastic_exporter::{Batch, Form, GraphOptions, Sequence, build};
 use elastic_profiler::{
     Base, Candidate, Measurement, ProfileFile, ProfileRequest, SubnetNodes, check_device, profile,
 };
@@ -203,6 +203,7 @@ fn built(run: &Run, subnets: Vec<Subnet>, batch: usize) -> anyhow::Result<Vec<Ca
     let space = &run.model.space;
     let options = GraphOptions {
         batch: Batch::Fixed(batch),
+        sequence: Sequence::Fixed,
         form: Form::Portable,
         opset: Form::Portable.opset(),
         class_names: run.model.data.class_names.clone(),
