@@ -253,7 +253,7 @@ impl NotMeasured {
     /// Whether the device is there, but cannot load or run a model, or not all of it on the provider.
     pub fn is_model_refused(&self) -> bool {
         match self {
-            Self::Open(_) => true,
+            Self::Open(_) | Self::OtherProvider { .. } | Self::Fallback { .. } => true,
             Self::Remote(RemoteError::Refused { kind, .. }) => {
                 matches!(kind, FailureKind::Model | FailureKind::Provider)
             }

@@ -48,15 +48,9 @@ impl Limits {
     }
 }
 
-/// The quantity's name in YAML.
+/// The quantity's name in YAML, as its [`example`] begins.
 fn word(quantity: Quantity) -> &'static str {
-    match quantity {
-        Quantity::Flops => "flops",
-        Quantity::Macs => "macs",
-        Quantity::Params => "params",
-        Quantity::FileSize => "file-size",
-        Quantity::Latency => "latency",
-    }
+    example(quantity).split(':').next().unwrap_or_default()
 }
 
 /// A limit of the quantity.
