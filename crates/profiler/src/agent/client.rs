@@ -150,7 +150,9 @@ pub fn measure_remote(
     let mut job = Job {
         platform,
         task,
-        way: task.program.map_or_else(|| Way::to(platform), |program| Way::here(program, folder.path())),
+        way: task
+            .program
+            .map_or_else(|| Way::to(platform), |program| Way::here(program, folder.path(), task)),
         names: task.models.iter().map(|model| file::sha256(model)).collect(),
         sessions: Vec::new(),
         environment: None,
@@ -185,9 +187,12 @@ impl Way {
     }
 
     /// On this machine. What measures here waits for one another, wherever its models lie.
-    fn here(program: &Path, work: &Path) -> Self {
+    fn here(program: &Path, work: &Path, task: &Task<'_>) -> Self {
         let text = |path: &Path| path.to_string_lossy().into_owned();
         let mut command = vec![text(program), "agent".to_owned(), "--work".to_owned(), text(work)];
+        // The folder is this measurement's own.
+        let megabytes = task.models.iter().map(|model| model.len()).sum::<usize>() / 1_000_000 + 1;
+        command.extend(["--disk-limit-mb".to_owned(), megabytes.to_string()]);
         if let Some(cache) = elastic_runtime::Environment::current().cache {
             command.extend(["--lease".to_owned(), text(&cache.join("lease"))]);
         }

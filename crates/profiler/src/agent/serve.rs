@@ -150,7 +150,10 @@ impl<W: Write> Agent<W> {
         }
         let answer = match request {
             Request::Check { platform } => check(&platform),
-            Request::Have { sha256 } => self.missing(sha256).map_err(storage),
+            Request::Have { sha256 } => {
+                let missing = self.store.missing(&sha256);
+                missing.map(|sha256| Reply::Missing { sha256 }).map_err(storage)
+            }
             Request::Put { sha256, bytes, offset, data } => match STANDARD.decode(data) {
                 Err(error) => return refuse(format!("decode a part of {sha256}: {error}")),
                 Ok(data) => {
@@ -164,16 +167,6 @@ impl<W: Write> Agent<W> {
             },
         };
         Some(answer.unwrap_or_else(Reply::from))
-    }
-
-    fn missing(&self, all: Vec<String>) -> Result<Reply, StoreError> {
-        let mut missing = Vec::new();
-        for sha256 in all {
-            if !self.store.holds(&sha256)? {
-                missing.push(sha256);
-            }
-        }
-        Ok(Reply::Missing { sha256: missing })
     }
 
     fn begin(&mut self, request: MeasureRequest) -> Result<(), Failure> {

@@ -1,5 +1,6 @@
 //! The models that an agent holds: files in one folder, named by the hash of their content.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -14,6 +15,8 @@ pub struct Store {
     limit: u64,
     partial: Option<Partial>,
     lease: Option<PathBuf>,
+    /// The models that are measured together: none makes room for another.
+    together: BTreeSet<PathBuf>,
 }
 
 /// A model of which not all parts have arrived.
@@ -40,6 +43,15 @@ pub enum StoreError {
     TooLarge {
         /// The model's size.
         bytes: u64,
+        /// What may be stored.
+        limit: u64,
+    },
+    /// The models that are measured together are larger than all that may be stored.
+    #[error(
+        "the models of one measurement are over the agent's limit of {limit} bytes: start it with a larger --disk-limit-mb, or \
+         measure fewer at a time"
+    )]
+    Full {
         /// What may be stored.
         limit: u64,
     },
@@ -101,7 +113,7 @@ impl Store {
         std::fs::create_dir_all(folder).map_err(fail)?;
         file::remove_unfinished(folder)?;
         file::prepare_folder_of(&folder.join("model"))?;
-        Ok(Self { folder: folder.to_owned(), limit, partial: None, lease: None })
+        Ok(Self { folder: folder.to_owned(), limit, partial: None, lease: None, together: BTreeSet::new() })
     }
 
     /// Names another file than `lease` in the folder for [`Self::lease`].
@@ -119,6 +131,20 @@ impl Store {
         let path = self.lease.clone().unwrap_or_else(|| self.folder.join("lease"));
         let opened = File::options().create(true).truncate(false).write(true).open(&path);
         opened.map_err(|source| StoreError::Folder { path, source })
+    }
+
+    /// Those of some models that are not there. These models are measured together, so from now on none of them makes room.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Name`] if a name is no hash.
+    pub fn missing(&mut self, together: &[String]) -> Result<Vec<String>, StoreError> {
+        let paths = together.iter().map(|sha256| self.path(sha256)).collect::<Result<Vec<_>, _>>()?;
+        let is_missing = |(_, path): &(&String, &PathBuf)| !path.is_file();
+        let missing = together.iter().zip(&paths).filter(is_missing).map(|(sha256, _)| sha256.clone());
+        let missing = missing.collect();
+        self.together = paths.into_iter().collect();
+        Ok(missing)
     }
 
     /// Whether a model is there.
@@ -202,14 +228,15 @@ impl Store {
         }
         models.sort();
         let mut held: u64 = models.iter().map(|(_, bytes, _)| bytes).sum();
-        for (_, size, path) in models {
+        let others = models.into_iter().filter(|(.., path)| !self.together.contains(path));
+        for (_, size, path) in others {
             if held + bytes <= self.limit {
                 break;
             }
             std::fs::remove_file(&path).map_err(|source| StoreError::Folder { path, source })?;
             held -= size;
         }
-        Ok(())
+        if held + bytes > self.limit { Err(StoreError::Full { limit: self.limit }) } else { Ok(()) }
     }
 
     /// The file of a model. The name is checked, so that no request reaches outside the folder.
@@ -293,5 +320,11 @@ mod tests {
         store.put(&names[2], 3, 0, b"ccc").expect("a model");
         let held = names.each_ref().map(|name| store.holds(name).expect("a hash"));
         assert_eq!(held, [true, false, true]);
+        // Models of one measurement stay; one that has no room beside them is refused.
+        let wanted = names;
+        assert_eq!(store.missing(&wanted).expect("hashes"), [wanted[1].clone()]);
+        let error = store.put(&wanted[1], 3, 0, b"bbb").expect_err("there is no room").to_string();
+        assert!(error.contains("over the agent's limit of 8 bytes: start it with a larger"), "{error}");
+        assert!(store.holds(&wanted[0]).expect("a hash"));
     }
 }
