@@ -8,7 +8,7 @@
 
 use std::path::Path;
 
-use elastic_profiler::{Base, LatencyModel, ProfileFile};
+use elastic_profiler::{Base, CostModel, ProfileFile};
 use elastic_space::Seed;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -28,20 +28,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let count: usize = count.parse()?;
         assert!(count <= first, "{count} and {held_out} are more than the profile has");
         let base = base.as_ref().map(|base| Base { name: &base.name, model: &base.latency_model });
-        let model = LatencyModel::fit_from(base, &names, &features[..count], &measured_us[..count], Seed(0))?;
-        let predicted: Vec<f64> =
-            features[first..].iter().map(|row| 1e6 * model.predict(row).as_secs_f64()).collect();
+        let model = CostModel::fit_from(base, &names, &features[..count], &measured_us[..count], Seed(0))?;
+        let predicted: Vec<f64> = features[first..].iter().map(|row| model.predict(row)).collect();
         let actual = &measured_us[first..];
         let errors: Vec<f64> =
             predicted.iter().zip(actual).map(|(guess, us)| 100.0 * (guess / us - 1.0)).collect();
         let share = |within: f64| {
             errors.iter().filter(|error| error.abs() <= within).count() as f64 / errors.len() as f64
         };
-        let below_upper = features[first..]
-            .iter()
-            .zip(actual)
-            .filter(|(row, us)| 1e6 * model.predict_upper(row).as_secs_f64() >= **us)
-            .count();
+        let below_upper =
+            features[first..].iter().zip(actual).filter(|(row, us)| model.predict_upper(row) >= **us).count();
         println!(
             "{}",
             serde_json::json!({

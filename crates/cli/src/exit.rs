@@ -93,13 +93,14 @@ pub(crate) struct VerificationFailed {
 /// No candidate of the search held a budget when it was measured.
 #[derive(Debug, Error)]
 #[error(
-    "no candidate of the search holds {budget} when measured on {platform}: the best of {tried} took {best}{note}; raise the budget, or profile more subnets with: elastic profile --platform {platform} --subnets N"
+    "no candidate of the search holds {budget} when measured on {platform}: the best of {tried} {closest}{note}; raise the budget, or profile more subnets with: elastic profile --platform {platform} --subnets N"
 )]
 pub(crate) struct BudgetMissed {
     pub(crate) budget: String,
     pub(crate) platform: String,
     pub(crate) tried: usize,
-    pub(crate) best: String,
+    /// What that needed.
+    pub(crate) closest: String,
     /// Whether the device is slower than when it was profiled.
     pub(crate) unstable: bool,
     /// Why that may be, or nothing.
@@ -345,7 +346,7 @@ mod tests {
             budget: "1ms".to_owned(),
             platform: "board".to_owned(),
             tried: 8,
-            best: "2 ms".to_owned(),
+            closest: "took 2 ms".to_owned(),
             unstable: false,
             note: String::new(),
         };

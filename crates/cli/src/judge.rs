@@ -6,7 +6,7 @@ use elastic_data::Examples;
 use elastic_exporter::file_size;
 use elastic_exporter::precision::{Precision, reduced_size};
 use elastic_exporter::search::Evaluator;
-use elastic_profiler::LatencyModel;
+use elastic_profiler::CostModel;
 use elastic_space::budget::Quantity;
 use elastic_space::{Array, Subnet};
 use elastic_trainer::evaluate::accuracy;
@@ -17,13 +17,13 @@ use crate::model_file::Writing;
 use crate::runs::Run;
 use crate::scaling::{self, Line};
 
-/// Costs from the shape and the latency model, accuracy from the shared weights on validation data.
+/// Costs from the shape and the platform's models, accuracy from the shared weights on validation data.
 pub(crate) struct Judge<'a, 'r> {
     run: &'a Run,
     /// What the size of a file is asked of.
     writing: Writing,
     metadata: &'a Metadata<'a>,
-    latency: &'a [Clock<'a>],
+    gauges: &'a [Gauge<'a>],
     /// The precisions in which the file may be written.
     precisions: Vec<Precision>,
     /// What they make of the latency, where they were measured.
@@ -37,14 +37,15 @@ pub(crate) struct Judge<'a, 'r> {
     pub(crate) cached: usize,
 }
 
-/// How long a subnet takes on a platform.
+/// What predicts a cost that is measured on a platform.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Clock<'a> {
+pub(crate) struct Gauge<'a> {
+    pub(crate) quantity: Quantity,
     /// What predicts it.
-    pub(crate) model: &'a LatencyModel,
-    /// Microseconds of one unit of the latency that is asked for: 1, or a platform's limit where the largest share of several
-    /// platforms' limits is asked for.
-    pub(crate) unit_us: f64,
+    pub(crate) model: &'a CostModel,
+    /// How much of it counts as one: 1 of its base unit, or a platform's limit where the largest share of several platforms'
+    /// limits is asked for.
+    pub(crate) unit: f64,
 }
 
 /// Validation images or texts as the network takes them, and their labels.
@@ -64,11 +65,19 @@ impl Validation {
     }
 }
 
+/// What is said of a budget that no platform is named for.
+pub(crate) fn needs_platform(quantity: Quantity) -> anyhow::Error {
+    anyhow::anyhow!(
+        "a budget of {} needs a platform: name one that is profiled with --platform, or --all-platforms",
+        quantity.name()
+    )
+}
+
 impl<'a, 'r> Judge<'a, 'r> {
     pub(crate) fn new(
         run: &'a Run,
         (writing, metadata): (Writing, &'a Metadata<'a>),
-        latency: &'a [Clock<'a>],
+        gauges: &'a [Gauge<'a>],
         validation: &'a Validation,
         accuracies: &'a mut Accuracies<'r>,
     ) -> Self {
@@ -76,7 +85,7 @@ impl<'a, 'r> Judge<'a, 'r> {
             run,
             writing,
             metadata,
-            latency,
+            gauges,
             precisions: vec![Precision::Fp32],
             lines: &[],
             images: &validation.images,
@@ -119,14 +128,15 @@ impl Evaluator for Judge<'_, '_> {
             Quantity::Macs => space.cost(subnet).macs as f64,
             Quantity::Params => space.cost(subnet).params as f64,
             Quantity::FileSize => self.file_size(subnet)? as f64,
-            Quantity::Latency => {
+            Quantity::Latency | Quantity::Memory | Quantity::Energy => {
                 let features = space.features(subnet);
-                let units =
-                    |clock: &Clock<'_>| 1e6 * clock.model.predict(&features).as_secs_f64() / clock.unit_us;
-                let slowest = self.latency.iter().map(units).max_by(f64::total_cmp).ok_or_else(|| {
-                    anyhow::anyhow!("a latency budget needs a profiled platform: name one with --platform")
-                })?;
-                scaling::fastest(self.lines, slowest)
+                let units = |gauge: &Gauge<'_>| {
+                    let cost = gauge.model.predict(&features);
+                    let is_latency = quantity == Quantity::Latency;
+                    (if is_latency { scaling::fastest(self.lines, cost) } else { cost }) / gauge.unit
+                };
+                let of_platforms = self.gauges.iter().filter(|gauge| gauge.quantity == quantity);
+                of_platforms.map(units).max_by(f64::total_cmp).ok_or_else(|| needs_platform(quantity))?
             }
         })
     }

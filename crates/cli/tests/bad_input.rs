@@ -557,9 +557,9 @@ fn promise_no_time_at_all(bench: &Bench, reference_us: f64) {
     let mut profile: serde_json::Value = serde_json::from_slice(&profile).expect("a profile is JSON");
     profile["measurements"][0]["latency"]["p50_us"] = reference_us.into();
     let model = &mut profile["latency_model"];
-    model["intercept_us"] = 0.0.into();
-    model["floor_us"] = 0.0.into();
-    for coefficient in model["coefficients_us"].as_array_mut().expect("a list") {
+    model["intercept"] = 0.0.into();
+    model["floor"] = 0.0.into();
+    for coefficient in model["coefficients"].as_array_mut().expect("a list") {
         *coefficient = 0.0.into();
     }
     bench.write("profiles/host-tract.json", profile.to_string());

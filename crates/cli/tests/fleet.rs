@@ -159,10 +159,9 @@ fn platforms_that_nothing_serves() {
                 let mut profile: Value =
                     serde_json::from_slice(&bench.read(&name)).expect("a profile is JSON");
                 profile["measurements"][0]["latency"]["p50_us"] = 1e9.into();
-                profile["latency_model"]["intercept_us"] = 0.0.into();
-                profile["latency_model"]["floor_us"] = 0.0.into();
-                for coefficient in profile["latency_model"]["coefficients_us"].as_array_mut().expect("a list")
-                {
+                profile["latency_model"]["intercept"] = 0.0.into();
+                profile["latency_model"]["floor"] = 0.0.into();
+                for coefficient in profile["latency_model"]["coefficients"].as_array_mut().expect("a list") {
                     *coefficient = 0.0.into();
                 }
                 bench.write(&name, profile.to_string());

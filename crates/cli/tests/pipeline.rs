@@ -275,7 +275,7 @@ fn files_that_are_refused() {
         ("small:", "a b:", "exports.`a b`: a name is not empty"),
         ("12kflops", "2parsecs", "invalid value '2parsecs' for '--budget <BUDGET>'"),
         ("evaluations: 8", "evaluations: 0", "--evaluations is 0: it must be at least 1"),
-        ("{budget: 12kflops,", "{budget: 1ms, platforms: [],", "a latency budget needs a platform"),
+        ("{budget: 12kflops,", "{budget: 1ms, platforms: [],", "a budget of latency needs a platform"),
         (
             "{budget: 12kflops,",
             "{budget: 1ms, platforms: [jetson],",
@@ -308,4 +308,47 @@ fn files_that_are_refused() {
     assert!(planned.contains("export small of tiny for host-tract: would run"), "{planned}");
     let output = bench.elastic("pipeline other.yaml");
     assert!(output.stderr.contains("there is no pipeline file other.yaml"), "{}", output.stderr);
+}
+
+#[test]
+fn one_step_chooses_for_all_platforms() {
+    let bench = bench();
+    let platform = String::from_utf8(bench.read("platforms/host-tract.yaml")).expect("the file is text");
+    let limited = |limits: &str| platform.replace("\nmeasure:", &format!("\nlimits: {{{limits}}}\nmeasure:"));
+    bench.write("platforms/other.yaml", limited("params: 2000params"));
+    bench.edit("elastic.yaml", "platforms: [host-tract]", "platforms: [host-tract, other]");
+    bench.edit("elastic.yaml", "small: {budget: 12kflops,", "fleet: {shared: true, budget: 20kflops,");
+    let fleet = "export fleet of tiny for all its platforms";
+    let other = "profile tiny on other";
+    let report = run(
+        &bench,
+        "",
+        0,
+        &[
+            &format!("{TRAIN}: done (new)"),
+            &format!("{PROFILE}: done (new)"),
+            &format!("{other}: done (new)"),
+            &format!("{fleet}: done (new)"),
+        ],
+    );
+    let step = &report["steps"][3];
+    assert_eq!(step["platform"], "host-tract, other");
+    let outputs = step["outputs"].as_object().expect("an object");
+    assert!(outputs.contains_key("made/exports/fleet/tiny-shared-20kflops.fleet.json"), "{step}");
+
+    bench.write("platforms/other.yaml", limited("params: 1500params"));
+    let kept = |name: &str| format!("{name}: up-to-date");
+    run(
+        &bench,
+        "",
+        0,
+        &[&kept(TRAIN), &kept(PROFILE), &kept(other), &format!("{fleet}: done (changed: limits)")],
+    );
+    bench.write("platforms/other.yaml", limited("params: 1params"));
+    run(
+        &bench,
+        "",
+        3,
+        &[&kept(TRAIN), &kept(PROFILE), &kept(other), &format!("{fleet}: failed (changed: limits)")],
+    );
 }

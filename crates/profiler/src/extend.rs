@@ -6,7 +6,8 @@ use elastic_space::Subnet;
 
 use crate::inputs::Shapes;
 use crate::profile::{
-    MeasuredSubnet, ProfileError, ProfileFile, ProfileRequest, Task, fit_model, measure_on, measured_subnets,
+    MeasuredSubnet, Models, ProfileError, ProfileFile, ProfileRequest, Task, measure_on, measured_subnets,
+    memory_of_each,
 };
 use crate::statistics::{conformal, sorted};
 
@@ -22,7 +23,7 @@ impl ProfileFile {
     /// fewer than [`MIN_NEAR`] of them were measured.
     pub fn error_near(&self, latency_us: f64) -> Option<f64> {
         let near = |us: f64| (us / latency_us - 1.0).abs() <= NEAR;
-        let predictions = &self.latency_model.cv_predictions_us;
+        let predictions = &self.latency_model.cv_predictions;
         let errors = self.measurements.iter().zip(predictions).filter_map(|(measured, guess)| {
             let us = measured.latency.p50_us;
             (near(us) || near(*guess)).then(|| 100.0 * (guess / us - 1.0).abs())
@@ -40,7 +41,7 @@ impl ProfileFile {
                 break;
             }
             let subnet = self.space.draw(rng);
-            let us = 1e6 * self.latency_model.predict(&self.space.features(&subnet)).as_secs_f64();
+            let us = self.latency_model.predict(&self.space.features(&subnet));
             let is_new = || {
                 !drawn.contains(&subnet) && self.measurements.iter().all(|measured| measured.subnet != subnet)
             };
@@ -67,16 +68,18 @@ impl ProfileFile {
         let (shapes, seed, program) = (&Shapes::new(), request.seed, request.program);
         let task = Task { models: &models, shapes, seed, nodes_of: &[], program };
         let measured = measure_on(request.platform, &task, progress)?;
+        let memory = memory_of_each(request.platform, &task, progress)?;
         let Some(reference) = self.measurements.first() else { return Err(ProfileError::NoCandidates) };
         let reference_us = reference.latency.p50_us;
         let (mut course, mut measurements) = (self.course, self.measurements);
         course.add(&measured.course);
-        let all = measured_subnets(request.candidates, measured.startups, measured.measurements);
+        let all = measured_subnets(request.candidates, measured.startups, measured.measurements, memory);
         measurements.extend(
             all.skip(1)
                 .map(|further| MeasuredSubnet { latency: further.latency.beside(reference_us), ..further }),
         );
-        let latency_model = fit_model(&self.space, &measurements, request.base, request.seed)?;
-        Ok(Self { course, measurements, latency_model, ..self })
+        let Models { latency_model, memory_model, energy_model } =
+            Models::fit(&self.space, &measurements, request.base, request.seed)?;
+        Ok(Self { course, measurements, latency_model, memory_model, energy_model, ..self })
     }
 }

@@ -20,7 +20,7 @@ use crate::inputs::Shapes;
 use crate::measure::{Candidate, microseconds};
 use crate::model::FitError;
 use crate::profile::{
-    self, MeasuredSubnet, NotMeasured, ProfileFile, SubnetNodes, Task, fit_model, measure_on,
+    self, MeasuredSubnet, Models, NotMeasured, ProfileFile, SubnetNodes, Task, measure_on, memory_of_each,
 };
 use crate::statistics::median;
 use crate::summary::{Course, Measurement, drift_percent};
@@ -87,6 +87,9 @@ pub struct Record {
     pub first_run_us: f64,
     /// Its steady latency.
     pub latency: Measurement,
+    /// Its memory alone, as in [`MeasuredSubnet`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
     /// Its nodes, where they were timed.
     pub nodes: Vec<NodeTime>,
 }
@@ -278,6 +281,7 @@ impl Plan {
         let seed = Seed(self.seed);
         let task = Task { models: &models, shapes: &shapes, seed, nodes_of: &nodes_of, program };
         let measured = measure_on(&self.platform, &task, progress)?;
+        let memory = memory_of_each(&self.platform, &task, progress)?;
         let mut nodes: BTreeMap<usize, Vec<NodeTime>> = nodes_of.into_iter().zip(measured.nodes).collect();
         let plan = self.id();
         let measurements = measured.startups.into_iter().zip(measured.measurements).enumerate();
@@ -290,6 +294,7 @@ impl Plan {
             load_us: microseconds(startup.load),
             first_run_us: microseconds(startup.first_run),
             latency,
+            memory_bytes: memory[place],
             nodes: nodes.remove(&place).unwrap_or_default(),
         };
         Ok(measurements.map(record).collect())
@@ -330,6 +335,7 @@ impl Plan {
                 load_us: record.load_us,
                 first_run_us: record.first_run_us,
                 latency: record.latency.clone().beside(reference_us),
+                memory_bytes: record.memory_bytes,
             })
             .collect();
         let nodes = of_plan
@@ -340,7 +346,8 @@ impl Plan {
             })
             .collect();
         let reference = best[&0];
-        let latency_model = fit_model(&self.space, &measurements, None, Seed(self.seed))?;
+        let Models { latency_model, memory_model, energy_model } =
+            Models::fit(&self.space, &measurements, None, Seed(self.seed))?;
         Ok(ProfileFile {
             schema: profile::SCHEMA.to_owned(),
             name: self.name.clone(),
@@ -355,6 +362,8 @@ impl Plan {
             measurements,
             nodes,
             latency_model,
+            memory_model,
+            energy_model,
         })
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! The crate takes ONNX bytes and knows no family. [`profile()`] is the whole line: check that the device is the
 //! described one, hold every candidate in one process there, visit them interleaved ([`mod@measure`]), fit a
-//! [`LatencyModel`] and return a [`ProfileFile`]. The device is this machine, or one that an [`agent`] serves.
+//! [`CostModel`] and return a [`ProfileFile`]. The device is this machine, or one that an [`agent`] serves.
 
 pub mod agent;
 pub mod boosted;
@@ -30,11 +30,11 @@ pub use local::{LocalDevice, OpenDeviceError, Startup};
 pub use measure::{
     Candidate, Device, MeasureError, Round, Sample, Session, Visit, WarmUp, measure, next_session,
 };
-pub use model::{Base, CvError, FitError, LatencyModel};
+pub use model::{Base, CostModel, CvError, FitError};
 pub use models::{MeasuredModel, ModelFile, ModelsFile, ModelsRequest, ReadModelsError};
 pub use profile::{
     Measured, MeasuredSubnet, NotMeasured, ProfileError, ProfileFile, ProfileRequest, ReadProfileError,
-    SubnetNodes, Task, check_device, measure_on, profile,
+    SubnetNodes, Task, check_device, measure_alone, measure_on, profile,
 };
 pub use summary::{Course, Measurement, drift_percent, summarise};
 pub use vitals::Vitals;

@@ -1,6 +1,4 @@
-//! The additive latency model: a line over a subnet's features, with its cross-validated error.
-
-use std::time::Duration;
+//! The additive model of what subnets cost on a device: a line over a subnet's features, with its cross-validated error.
 
 use elastic_regression::{Linear, Row, Standardised, choose_penalty, split};
 use elastic_space::Seed;
@@ -20,7 +18,7 @@ pub const MIN_ROWS: usize = 2;
 const OUTER_FOLDS: usize = 10;
 /// Folds that choose the penalty, inside each training part.
 const INNER_FOLDS: usize = 5;
-/// The share of subnets whose latency stays below [`LatencyModel::predict_upper`].
+/// The share of subnets whose cost stays below [`CostModel::predict_upper`].
 const UPPER_SHARE: f64 = 0.9;
 /// Fewer measured subnets than this have no residual model.
 const MIN_ROWS_RESIDUAL: usize = 30;
@@ -29,19 +27,22 @@ const EARNED: f64 = 0.9;
 /// Larger magnitudes are refused: their squares leave the range of 64-bit floats.
 const LARGEST_VALUE: f64 = 1e100;
 
-/// latency = intercept + coefficients . features, in microseconds.
+/// cost = intercept + coefficients . features, in the unit of what was measured: microseconds of latency, bytes of memory, or
+/// microjoules of energy.
 ///
 /// Ridge regression on relative errors. The penalty is chosen by cross-validation among 23 values from
 /// 1e-9 to 100, for standardised columns.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct LatencyModel {
+pub struct CostModel {
     /// The name of each feature.
     pub feature_names: Vec<String>,
-    /// Microseconds where every feature is 0.
-    pub intercept_us: f64,
-    /// Microseconds per unit of each feature.
-    pub coefficients_us: Vec<f64>,
+    /// The cost where every feature is 0.
+    #[serde(alias = "intercept_us")]
+    pub intercept: f64,
+    /// The cost of one unit of each feature.
+    #[serde(alias = "coefficients_us")]
+    pub coefficients: Vec<f64>,
     /// Features that were equal in all measured subnets; their coefficient is 0, so the model knows
     /// nothing about other values.
     pub constant_features: Vec<String>,
@@ -49,8 +50,9 @@ pub struct LatencyModel {
     pub penalty: f64,
     /// Measured subnets that the model was fitted to.
     pub rows: usize,
-    /// The least prediction: half the lowest measured latency. Below it the line is not to be trusted.
-    pub floor_us: f64,
+    /// The least prediction: half the lowest measured cost. Below it the line is not to be trusted.
+    #[serde(alias = "floor_us")]
+    pub floor: f64,
     /// By how much [`Self::predict_upper`] exceeds [`Self::predict`], as a fraction.
     pub upper_relative: f64,
     /// What is added for what the line leaves over, as a share of the line; only where cross-validation says that it earns
@@ -62,9 +64,9 @@ pub struct LatencyModel {
     pub transferred_from: Option<String>,
     /// The error on subnets that the model was not fitted to.
     pub cv: CvError,
-    /// Each measured subnet as cross-validation predicted it, in microseconds, in the order of the measurements.
-    #[serde(default)]
-    pub cv_predictions_us: Vec<f64>,
+    /// Each measured subnet as cross-validation predicted it, in the order of the measurements.
+    #[serde(default, alias = "cv_predictions_us")]
+    pub cv_predictions: Vec<f64>,
 }
 
 /// What a model was fitted with besides the measurements.
@@ -73,7 +75,7 @@ pub struct Base<'a> {
     /// The other platform's name.
     pub name: &'a str,
     /// Its model, of the same search space.
-    pub model: &'a LatencyModel,
+    pub model: &'a CostModel,
 }
 
 /// Errors of cross-validation. Each fold is predicted by a model that saw nothing of it, neither for
@@ -85,8 +87,9 @@ pub struct CvError {
     pub folds: usize,
     /// Mean of the absolute relative errors, in percent.
     pub mape_percent: f64,
-    /// Root of the mean squared error, in microseconds.
-    pub rmse_us: f64,
+    /// Root of the mean squared error, in the unit of what was measured.
+    #[serde(alias = "rmse_us")]
+    pub rmse: f64,
     /// 90th percentile of the absolute relative errors, in percent.
     pub p90_abs_percent: f64,
     /// Spearman's rank correlation of predicted and measured; 0 if either is all equal.
@@ -97,7 +100,7 @@ pub struct CvError {
 #[derive(Debug, Error, PartialEq)]
 pub enum FitError {
     /// Too few measured subnets.
-    #[error("a latency model needs at least {MIN_ROWS} measured subnets, here is {found}: measure more")]
+    #[error("a model needs at least {MIN_ROWS} measured subnets, here is {found}: measure more")]
     TooFew {
         /// How many there are.
         found: usize,
@@ -118,11 +121,11 @@ pub enum FitError {
         /// The other platform.
         name: String,
     },
-    /// There are not as many latencies as subnets.
-    #[error("there are {latencies} latencies for {subnets} subnets")]
-    Latencies {
-        /// The latencies.
-        latencies: usize,
+    /// There are not as many costs as subnets.
+    #[error("there are {costs} measured values for {subnets} subnets")]
+    Costs {
+        /// The measured values.
+        costs: usize,
         /// The subnets.
         subnets: usize,
     },
@@ -136,9 +139,9 @@ pub enum FitError {
         /// Its value.
         value: f64,
     },
-    /// A latency is no usable number.
-    #[error("the latency of subnet {row} is {value} us: it must be a number above 0 and at most 1e100")]
-    Latency {
+    /// A cost is no usable number.
+    #[error("what was measured of subnet {row} is {value}: it must be a number above 0 and at most 1e100")]
+    Cost {
         /// The subnet's index.
         row: usize,
         /// Its value.
@@ -146,12 +149,12 @@ pub enum FitError {
     },
 }
 
-impl LatencyModel {
+impl CostModel {
     /// Fits a model to measured subnets.
     ///
     /// # Shapes
     ///
-    /// `features` is `[subnets][feature_names]`, `latencies_us` is `[subnets]`, in microseconds. `seed`
+    /// `features` is `[subnets][feature_names]`, `costs` is `[subnets]`, in any unit. `seed`
     /// deals the subnets into folds.
     ///
     /// # Errors
@@ -160,10 +163,10 @@ impl LatencyModel {
     pub fn fit(
         feature_names: &[String],
         features: &[Vec<f64>],
-        latencies_us: &[f64],
+        costs: &[f64],
         seed: Seed,
     ) -> Result<Self, FitError> {
-        Self::fit_from(None, feature_names, features, latencies_us, seed)
+        Self::fit_from(None, feature_names, features, costs, seed)
     }
 
     /// [`Self::fit`], with the model of a similar platform to begin with: where cross-validation says that scaling it predicts
@@ -176,10 +179,10 @@ impl LatencyModel {
         base: Option<Base<'_>>,
         feature_names: &[String],
         features: &[Vec<f64>],
-        latencies_us: &[f64],
+        costs: &[f64],
         seed: Seed,
     ) -> Result<Self, FitError> {
-        check(feature_names, features, latencies_us)?;
+        check(feature_names, features, costs)?;
         if let Some(base) = base
             && base.model.feature_names != feature_names
         {
@@ -188,7 +191,7 @@ impl LatencyModel {
         let mut order: Vec<usize> = (0..features.len()).collect();
         order.shuffle(&mut seed.generator(Purpose::Split, 0));
         let rows: Vec<Row<'_>> =
-            order.iter().map(|&row| Row { features: &features[row], target: latencies_us[row] }).collect();
+            order.iter().map(|&row| Row { features: &features[row], target: costs[row] }).collect();
         let additive = cross_validate(&rows, &|train| Fitted::additive(train));
         let mut chosen = (Kind::Additive, additive);
         if rows.len() >= MIN_ROWS_RESIDUAL {
@@ -217,18 +220,18 @@ impl LatencyModel {
             }
         };
         let (cv, upper_relative) = errors(&rows, &predictions);
-        let mut cv_predictions_us = vec![0.0; rows.len()];
+        let mut cv_predictions = vec![0.0; rows.len()];
         for (&row, prediction) in order.iter().zip(predictions) {
-            cv_predictions_us[row] = prediction;
+            cv_predictions[row] = prediction;
         }
         Ok(Self {
             feature_names: feature_names.to_vec(),
-            intercept_us: fitted.line.intercept,
-            coefficients_us: fitted.line.coefficients,
+            intercept: fitted.line.intercept,
+            coefficients: fitted.line.coefficients,
             constant_features: constant,
             penalty: fitted.penalty,
             rows: rows.len(),
-            floor_us: fitted.floor,
+            floor: fitted.floor,
             upper_relative,
             residual: fitted.residual,
             transferred_from: match kind {
@@ -236,41 +239,37 @@ impl LatencyModel {
                 _ => None,
             },
             cv,
-            cv_predictions_us,
+            cv_predictions,
         })
     }
 
-    /// The expected latency of a subnet.
+    /// The expected cost of a subnet, in the unit of what was measured.
     ///
     /// # Panics
     ///
     /// If `features` has another length than the features that the model was fitted to.
-    pub fn predict(&self, features: &[f64]) -> Duration {
-        Duration::from_secs_f64(self.predict_us(features) / 1e6)
+    pub fn predict(&self, features: &[f64]) -> f64 {
+        assert_eq!(features.len(), self.coefficients.len(), "features of the space that was profiled");
+        let residual = self.residual.as_ref().map_or(0.0, |residual| residual.evaluate(features));
+        (self.line(features) * (1.0 + residual)).max(self.floor)
     }
 
-    /// A latency that nine of ten subnets like the measured ones do not exceed, by the errors of
+    /// A cost that nine of ten subnets like the measured ones do not exceed, by the errors of
     /// cross-validation.
     ///
-    /// A search that hunts for fast subnets also hunts for this model's errors; so its winner must be
+    /// A search that hunts for cheap subnets also hunts for this model's errors; so its winner must be
     /// measured.
     ///
     /// # Panics
     ///
     /// If `features` has another length than the features that the model was fitted to.
-    pub fn predict_upper(&self, features: &[f64]) -> Duration {
-        Duration::from_secs_f64(self.predict_us(features) * (1.0 + self.upper_relative) / 1e6)
+    pub fn predict_upper(&self, features: &[f64]) -> f64 {
+        self.predict(features) * (1.0 + self.upper_relative)
     }
 
     /// The line alone.
-    fn line_us(&self, features: &[f64]) -> f64 {
-        self.intercept_us + self.coefficients_us.iter().zip(features).map(|(c, x)| c * x).sum::<f64>()
-    }
-
-    fn predict_us(&self, features: &[f64]) -> f64 {
-        assert_eq!(features.len(), self.coefficients_us.len(), "features of the space that was profiled");
-        let residual = self.residual.as_ref().map_or(0.0, |residual| residual.evaluate(features));
-        (self.line_us(features) * (1.0 + residual)).max(self.floor_us)
+    fn line(&self, features: &[f64]) -> f64 {
+        self.intercept + self.coefficients.iter().zip(features).map(|(c, x)| c * x).sum::<f64>()
     }
 }
 
@@ -305,8 +304,8 @@ impl Fitted {
     }
 
     /// The base's predictions times a factor plus a constant. The sum of lines is a line again.
-    fn scaled(rows: &[Row<'_>], base: &LatencyModel) -> Self {
-        let predictions: Vec<[f64; 1]> = rows.iter().map(|row| [base.line_us(row.features)]).collect();
+    fn scaled(rows: &[Row<'_>], base: &CostModel) -> Self {
+        let predictions: Vec<[f64; 1]> = rows.iter().map(|row| [base.line(row.features)]).collect();
         let one: Vec<Row<'_>> = rows
             .iter()
             .zip(&predictions)
@@ -316,8 +315,8 @@ impl Fitted {
         let scale = Standardised::new(&one).solve(penalty);
         let factor = scale.coefficients[0];
         let line = Linear {
-            intercept: scale.intercept + factor * base.intercept_us,
-            coefficients: base.coefficients_us.iter().map(|coefficient| factor * coefficient).collect(),
+            intercept: scale.intercept + factor * base.intercept,
+            coefficients: base.coefficients.iter().map(|coefficient| factor * coefficient).collect(),
         };
         Self { line, penalty, residual: base.residual.clone(), floor: floor(rows) }
     }
@@ -328,14 +327,14 @@ impl Fitted {
     }
 }
 
-fn check(names: &[String], features: &[Vec<f64>], latencies_us: &[f64]) -> Result<(), FitError> {
-    if latencies_us.len() != features.len() {
-        return Err(FitError::Latencies { latencies: latencies_us.len(), subnets: features.len() });
+fn check(names: &[String], features: &[Vec<f64>], costs: &[f64]) -> Result<(), FitError> {
+    if costs.len() != features.len() {
+        return Err(FitError::Costs { costs: costs.len(), subnets: features.len() });
     }
     if features.len() < MIN_ROWS {
         return Err(FitError::TooFew { found: features.len() });
     }
-    for (row, (values, &latency)) in features.iter().zip(latencies_us).enumerate() {
+    for (row, (values, &cost)) in features.iter().zip(costs).enumerate() {
         if values.len() != names.len() {
             return Err(FitError::Features { row, found: values.len(), expected: names.len() });
         }
@@ -344,8 +343,8 @@ fn check(names: &[String], features: &[Vec<f64>], latencies_us: &[f64]) -> Resul
         {
             return Err(FitError::Feature { row, feature: feature.clone(), value });
         }
-        if !(latency > 0.0 && latency <= LARGEST_VALUE) {
-            return Err(FitError::Latency { row, value: latency });
+        if !(cost > 0.0 && cost <= LARGEST_VALUE) {
+            return Err(FitError::Cost { row, value: cost });
         }
     }
     Ok(())
@@ -385,7 +384,7 @@ fn errors(rows: &[Row<'_>], predictions: &[f64]) -> (CvError, f64) {
     let cv = CvError {
         folds: OUTER_FOLDS.min(rows.len()),
         mape_percent: mean(&relative),
-        rmse_us: mean(&squares).sqrt(),
+        rmse: mean(&squares).sqrt(),
         p90_abs_percent: quantile(&sorted(relative), 0.9),
         spearman: spearman(&measured, predictions),
     };

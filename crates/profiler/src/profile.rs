@@ -1,10 +1,11 @@
-//! The profile file: what was measured on one platform, and the latency model fitted to it.
+//! The profile file: what was measured on one platform, and the models fitted to it.
 
 use std::path::{Path, PathBuf};
 
 use elastic_runtime::{NodeTime, NodesError, OpenError, node_times};
+use elastic_space::budget::Quantity;
 use elastic_space::file::{self, ReadError, WriteError};
-use elastic_space::platform::{CpuFallback, OnnxRuntime, Platform, Provider, Runtime, Transport};
+use elastic_space::platform::{CpuFallback, Measure, OnnxRuntime, Platform, Provider, Runtime, Transport};
 use elastic_space::{SearchSpace, Seed, Subnet};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -18,7 +19,7 @@ use crate::identity::{Host, IdentityMismatch, check_identity};
 use crate::inputs::{GivenInput, Shapes, random_values};
 use crate::local::{LocalDevice, OpenDeviceError, Startup};
 use crate::measure::{Candidate, MeasureError, measure_rounds, microseconds};
-use crate::model::{Base, FitError, LatencyModel};
+use crate::model::{Base, CostModel, FitError};
 use crate::summary::{Course, Measurement, drift_percent, summarise};
 use crate::vitals::peak_memory;
 
@@ -57,8 +58,14 @@ pub struct ProfileFile {
     /// The nodes of the largest and of the smallest subnet, where the runtime times them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub nodes: Vec<SubnetNodes>,
-    /// The model that was fitted to them.
-    pub latency_model: LatencyModel,
+    /// The model of their latency.
+    pub latency_model: CostModel,
+    /// The model of their memory, where it was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_model: Option<CostModel>,
+    /// The model of the energy of their runs, where the device has a meter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub energy_model: Option<CostModel>,
 }
 
 /// One measured subnet of a profile. Times are in microseconds.
@@ -73,6 +80,9 @@ pub struct MeasuredSubnet {
     pub first_run_us: f64,
     /// Its steady latency.
     pub latency: Measurement,
+    /// The most memory that a process held which loaded and ran this subnet alone, in bytes, where the platform asks for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
 }
 
 /// The nodes of one subnet, timed one by one in runs of their own.
@@ -277,6 +287,16 @@ impl ProfileFile {
         }
     }
 
+    /// The model of a quantity that is measured; `None` where it was not, and of other quantities.
+    pub fn model(&self, quantity: Quantity) -> Option<&CostModel> {
+        match quantity {
+            Quantity::Latency => Some(&self.latency_model),
+            Quantity::Memory => self.memory_model.as_ref(),
+            Quantity::Energy => self.energy_model.as_ref(),
+            Quantity::Flops | Quantity::Macs | Quantity::Params | Quantity::FileSize => None,
+        }
+    }
+
     /// Writes the profile; a reader never sees half of it.
     ///
     /// # Errors
@@ -314,6 +334,47 @@ pub fn measure_on(
     check_memory(platform.memory.as_ref(), held)?;
     let course = Course::new(&rounds, &warm_ups, held);
     Ok(Measured { environment, startups, inputs, course, measurements: summarise(&rounds), nodes })
+}
+
+/// Loads and runs one of a task's models in a session of its own: whether the device takes it, and what it needs.
+///
+/// # Errors
+///
+/// [`NotMeasured`]
+pub fn measure_alone(platform: &Platform, task: &Task<'_>, model: usize) -> Result<Measured, NotMeasured> {
+    let plan = &platform.measure;
+    let once = Measure {
+        sessions: 1,
+        runs_per_visit: 1,
+        min_samples: 1,
+        max_samples: 1,
+        cool_down_s: 0,
+        ..plan.clone()
+    };
+    let platform = Platform { measure: once, ..platform.clone() };
+    let alone = Task { models: &task.models[model..=model], nodes_of: &[], ..*task };
+    measure_on(&platform, &alone, &mut |_, _| ())
+}
+
+/// The memory of each model of a task, where the platform asks for it; `progress` hears how many of how many are done.
+///
+/// # Errors
+///
+/// [`NotMeasured`]
+pub(crate) fn memory_of_each(
+    platform: &Platform,
+    task: &Task<'_>,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<Vec<Option<u64>>, NotMeasured> {
+    let count = task.models.len();
+    if !platform.measure.memory {
+        return Ok(vec![None; count]);
+    }
+    let memory = |model: usize| {
+        progress(model, count);
+        Ok(measure_alone(platform, task, model)?.course.peak_memory_bytes)
+    };
+    (0..count).map(memory).collect()
 }
 
 /// Checks that the device is the one that the platform describes and that its runtime starts; returns who it is, and the
@@ -427,7 +488,8 @@ pub fn profile(
     let (shapes, seed, program) = (&Shapes::new(), request.seed, request.program);
     let task = Task { models: &models, shapes, seed, nodes_of: &ends, program };
     let measured = measure_on(request.platform, &task, progress)?;
-    assemble(request, measured, &ends)
+    let memory = memory_of_each(request.platform, &task, progress)?;
+    assemble(request, measured, memory, &ends)
 }
 
 /// What was measured of each candidate.
@@ -435,31 +497,57 @@ pub(crate) fn measured_subnets(
     candidates: &[Candidate],
     startups: Vec<Startup>,
     latencies: Vec<Measurement>,
+    memory: Vec<Option<u64>>,
 ) -> impl Iterator<Item = MeasuredSubnet> {
-    candidates.iter().zip(startups).zip(latencies).map(|((candidate, startup), latency)| MeasuredSubnet {
+    let measured = candidates.iter().zip(startups).zip(latencies).zip(memory);
+    measured.map(|(((candidate, startup), latency), memory_bytes)| MeasuredSubnet {
         subnet: candidate.subnet.clone(),
         load_us: microseconds(startup.load),
         first_run_us: microseconds(startup.first_run),
         latency,
+        memory_bytes,
     })
 }
 
-/// The latency model of measured subnets of a space.
-pub(crate) fn fit_model(
-    space: &SearchSpace,
-    measurements: &[MeasuredSubnet],
-    base: Option<Base<'_>>,
-    seed: Seed,
-) -> Result<LatencyModel, FitError> {
-    let features: Vec<Vec<f64>> =
-        measurements.iter().map(|measured| space.features(&measured.subnet)).collect();
-    let latencies_us: Vec<f64> = measurements.iter().map(|measured| measured.latency.p50_us).collect();
-    LatencyModel::fit_from(base, &space.feature_names(), &features, &latencies_us, seed)
+/// The models of a profile.
+pub(crate) struct Models {
+    pub(crate) latency_model: CostModel,
+    pub(crate) memory_model: Option<CostModel>,
+    pub(crate) energy_model: Option<CostModel>,
+}
+
+impl Models {
+    /// Fitted to measured subnets of a space; the base is that of the latency.
+    pub(crate) fn fit(
+        space: &SearchSpace,
+        measurements: &[MeasuredSubnet],
+        base: Option<Base<'_>>,
+        seed: Seed,
+    ) -> Result<Self, FitError> {
+        let fit = |base, cost: &dyn Fn(&MeasuredSubnet) -> Option<f64>| {
+            let measured = measurements.iter().filter_map(|measured| Some((measured, cost(measured)?)));
+            let (features, costs): (Vec<Vec<f64>>, Vec<f64>) =
+                measured.map(|(measured, cost)| (space.features(&measured.subnet), cost)).unzip();
+            CostModel::fit_from(base, &space.feature_names(), &features, &costs, seed)
+        };
+        let optional = |cost: &dyn Fn(&MeasuredSubnet) -> Option<f64>| match fit(None, cost) {
+            Ok(model) => Ok(Some(model)),
+            Err(FitError::TooFew { .. }) => Ok(None),
+            Err(error) => Err(error),
+        };
+        Ok(Self {
+            latency_model: fit(base, &|measured| Some(measured.latency.p50_us))?,
+            memory_model: optional(&|measured| measured.memory_bytes.map(|bytes| bytes as f64))?,
+            // A meter that did not count up says nothing.
+            energy_model: optional(&|measured| measured.latency.energy_uj.filter(|energy| *energy > 0.0))?,
+        })
+    }
 }
 
 fn assemble(
     request: &ProfileRequest<'_>,
     measured: Measured,
+    memory: Vec<Option<u64>>,
     ends: &[usize],
 ) -> Result<ProfileFile, ProfileError> {
     let (Some(reference), Some(first)) = (request.candidates.first(), measured.measurements.first()) else {
@@ -467,8 +555,9 @@ fn assemble(
     };
     let drift_percent = drift_percent(first);
     let measurements: Vec<MeasuredSubnet> =
-        measured_subnets(request.candidates, measured.startups, measured.measurements).collect();
-    let latency_model = fit_model(request.space, &measurements, request.base, request.seed)?;
+        measured_subnets(request.candidates, measured.startups, measured.measurements, memory).collect();
+    let Models { latency_model, memory_model, energy_model } =
+        Models::fit(request.space, &measurements, request.base, request.seed)?;
     let nodes = ends
         .iter()
         .zip(measured.nodes)
@@ -488,6 +577,8 @@ fn assemble(
         measurements,
         nodes,
         latency_model,
+        memory_model,
+        energy_model,
     })
 }
 

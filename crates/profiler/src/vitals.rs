@@ -112,16 +112,25 @@ fn read(path: &Path) -> Option<u64> {
 }
 
 /// The most memory that this process has held, in bytes.
-#[cfg(unix)]
+///
+/// Not `ru_maxrss`: on Linux that begins with what the process held which started this one.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(crate) fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kilobytes: u64 = peak.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kilobytes * 1024)
+}
+
+/// The most memory that this process has held, in bytes.
+#[cfg(target_vendor = "apple")]
 pub(crate) fn peak_memory() -> Option<u64> {
     use nix::sys::resource::{UsageWho, getrusage};
-    let size = u64::try_from(getrusage(UsageWho::RUSAGE_SELF).ok()?.max_rss()).ok()?;
-    // Apple counts bytes, the others kilobytes.
-    Some(if cfg!(target_vendor = "apple") { size } else { size * 1024 })
+    u64::try_from(getrusage(UsageWho::RUSAGE_SELF).ok()?.max_rss()).ok()
 }
 
 /// Other systems are not asked.
-#[cfg(not(unix))]
+#[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
 pub(crate) fn peak_memory() -> Option<u64> {
     None
 }

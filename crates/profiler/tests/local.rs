@@ -105,7 +105,7 @@ fn profiles_of_this_machine_are_whole_and_survive_their_file() {
             "{file_name}"
         );
         assert_eq!(made.reference, space.largest(), "{file_name}");
-        for MeasuredSubnet { subnet, load_us, first_run_us, latency } in &made.measurements {
+        for MeasuredSubnet { subnet, load_us, first_run_us, latency, .. } in &made.measurements {
             let context = format!("{file_name}, {subnet}: {latency:?}");
             assert!((16..=32).contains(&latency.samples_us.len()), "{context}");
             // The reference is visited twice a round.

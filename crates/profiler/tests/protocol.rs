@@ -41,6 +41,7 @@ fn plan(runs_per_visit: usize, min_samples: usize) -> Measure {
         interval_percent: 1.0,
         max_drift_percent: f64::MAX,
         cool_down_s: 0,
+        memory: false,
     }
 }
 

@@ -1,4 +1,5 @@
-//! Budgets: a quantity and its limit, written `<number><unit>`.
+//! Budgets: a quantity and its limit, written `<number><unit>`, or `<quantity>=<number><unit>` where the unit is one of several
+//! quantities.
 
 use std::fmt;
 use std::str::FromStr;
@@ -22,18 +23,24 @@ pub enum Quantity {
     FileSize,
     /// Median time of one run on a platform, in microseconds.
     Latency,
+    /// Bytes that a process holds at most which loads and runs the model on a platform, its runtime and itself included.
+    Memory,
+    /// Energy of one run on a platform, in microjoules, of its whole processor or board.
+    Energy,
 }
 
 /// A limit on one quantity.
 ///
-/// In files and on the command line it is text: `2gflops`, `300mmacs`, `500kparams`, `2MB`, `3ms`.
+/// In files and on the command line it is text: `2gflops`, `300mmacs`, `500kparams`, `2MB`, `3ms`, `memory=80MB`, `2mJ`. Bytes
+/// are those of the file unless `memory` is named.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 #[schemars(with = "String")]
 pub struct Budget {
     /// What is limited.
     pub quantity: Quantity,
-    /// The limit, inclusive, in the quantity's base unit (operations, values, bytes, microseconds).
+    /// The limit, inclusive, in the quantity's base unit (operations, values, bytes, microseconds,
+    /// microjoules).
     pub limit: f64,
 }
 
@@ -66,12 +73,29 @@ pub enum InvalidBudget {
         /// The part after the number.
         unit: String,
     },
+    /// The word before `=` is no quantity.
+    #[error("budget `{text}` limits the unknown quantity `{name}`: use one of {}", names())]
+    Quantity {
+        /// What was given.
+        text: String,
+        /// The part before `=`.
+        name: String,
+    },
+    /// The unit is another quantity's.
+    #[error("budget `{text}` gives {} a unit of {}: write for instance `{}`", asked.name(), found.name(), asked.example())]
+    OtherQuantity {
+        /// What was given.
+        text: String,
+        /// What is limited.
+        asked: Quantity,
+        /// What the unit belongs to.
+        found: Quantity,
+    },
 }
 
-const UNITS_TEXT: &str =
-    "mflops gflops tflops, kmacs mmacs gmacs, params kparams mparams, KB MB GB (KiB MiB GiB), us ms s";
+const UNITS_TEXT: &str = "mflops gflops tflops, kmacs mmacs gmacs, params kparams mparams, KB MB GB (KiB MiB GiB), us ms s, uJ mJ J";
 
-const UNITS: [(&str, Quantity, f64); 25] = [
+const UNITS: [(&str, Quantity, f64); 28] = [
     ("flops", Quantity::Flops, 1.0),
     ("kflops", Quantity::Flops, 1e3),
     ("mflops", Quantity::Flops, 1e6),
@@ -97,7 +121,15 @@ const UNITS: [(&str, Quantity, f64); 25] = [
     ("µs", Quantity::Latency, 1.0),
     ("ms", Quantity::Latency, 1e3),
     ("s", Quantity::Latency, 1e6),
+    ("uj", Quantity::Energy, 1.0),
+    ("mj", Quantity::Energy, 1e3),
+    ("j", Quantity::Energy, 1e6),
 ];
+
+/// What a budget can limit, by its name.
+fn names() -> String {
+    Quantity::ALL.map(Quantity::name).join(" ")
+}
 
 impl Budget {
     /// The limit as a duration, for a latency budget.
@@ -107,6 +139,38 @@ impl Budget {
 }
 
 impl Quantity {
+    /// All of them.
+    pub const ALL: [Self; 7] =
+        [Self::Flops, Self::Macs, Self::Params, Self::FileSize, Self::Latency, Self::Memory, Self::Energy];
+
+    /// Whether it is known of a platform alone, and by measuring.
+    pub fn is_measured(self) -> bool {
+        matches!(self, Self::Latency | Self::Memory | Self::Energy)
+    }
+
+    /// Its name in YAML and before `=`, as its [`Self::example`] begins.
+    pub fn name(self) -> &'static str {
+        self.example().split('=').next().unwrap_or_default()
+    }
+
+    /// A budget of it, its name written out.
+    pub fn example(self) -> &'static str {
+        match self {
+            Self::Flops => "flops=2gflops",
+            Self::Macs => "macs=300mmacs",
+            Self::Params => "params=500kparams",
+            Self::FileSize => "file-size=2MB",
+            Self::Latency => "latency=3ms",
+            Self::Memory => "memory=80MB",
+            Self::Energy => "energy=2mJ",
+        }
+    }
+
+    /// The quantity that its units are listed under.
+    fn of_units(self) -> Self {
+        if self == Self::Memory { Self::FileSize } else { self }
+    }
+
     /// Writes a value of this quantity with a unit that suits its size, for people.
     pub fn format(self, value: f64) -> String {
         let prefix = |unit: &str| match value {
@@ -119,9 +183,11 @@ impl Quantity {
             Self::Flops => prefix("FLOPs"),
             Self::Macs => prefix("MACs"),
             Self::Params => prefix("params"),
-            Self::FileSize => prefix("B"),
+            Self::FileSize | Self::Memory => prefix("B"),
             Self::Latency if value >= 1e3 => format!("{:.3} ms", value / 1e3),
             Self::Latency => format!("{value:.1} us"),
+            Self::Energy if value >= 1e3 => format!("{:.3} mJ", value / 1e3),
+            Self::Energy => format!("{value:.1} uJ"),
         }
     }
 }
@@ -130,7 +196,22 @@ impl FromStr for Budget {
     type Err = InvalidBudget;
 
     fn from_str(text: &str) -> Result<Self, InvalidBudget> {
-        let trimmed = text.trim();
+        let (name, trimmed) = match text.split_once('=') {
+            Some((name, rest)) => (Some(name.trim()), rest.trim()),
+            None => (None, text.trim()),
+        };
+        let asked = match name {
+            Some(name) => Some(
+                Quantity::ALL
+                    .into_iter()
+                    .find(|quantity| quantity.name().eq_ignore_ascii_case(name))
+                    .ok_or_else(|| InvalidBudget::Quantity {
+                        text: text.to_owned(),
+                        name: name.to_owned(),
+                    })?,
+            ),
+            None => None,
+        };
         let split = trimmed
             .find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | '-' | '+' | '_')))
             .unwrap_or(trimmed.len());
@@ -143,10 +224,14 @@ impl FromStr for Budget {
         if unit.is_empty() {
             return Err(InvalidBudget::NoUnit { text: text.to_owned() });
         }
-        let &(_, quantity, scale) = UNITS
+        let &(_, found, scale) = UNITS
             .iter()
             .find(|(name, ..)| *name == unit.to_lowercase())
             .ok_or_else(|| InvalidBudget::Unit { text: text.to_owned(), unit: unit.to_owned() })?;
+        let quantity = asked.unwrap_or(found);
+        if quantity.of_units() != found {
+            return Err(InvalidBudget::OtherQuantity { text: text.to_owned(), asked: quantity, found });
+        }
         let limit = number * scale;
         if limit > 0.0 && limit.is_finite() {
             Ok(Self { quantity, limit })
@@ -158,14 +243,22 @@ impl FromStr for Budget {
 
 impl fmt::Display for Budget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let listed = self.quantity.of_units();
         let (unit, _, scale) = UNITS
             .iter()
-            .filter(|(_, quantity, scale)| *quantity == self.quantity && *scale <= self.limit)
+            .filter(|(_, quantity, scale)| *quantity == listed && *scale <= self.limit)
             .filter(|(unit, ..)| unit.is_ascii() && !unit.ends_with("ib"))
             .max_by(|a, b| a.2.total_cmp(&b.2))
-            .or_else(|| UNITS.iter().find(|(_, quantity, _)| *quantity == self.quantity))
+            .or_else(|| UNITS.iter().find(|(_, quantity, _)| *quantity == listed))
             .expect("every quantity has a unit");
-        let unit = if self.quantity == Quantity::FileSize { unit.to_uppercase() } else { (*unit).to_owned() };
+        let unit = match listed {
+            Quantity::FileSize => unit.to_uppercase(),
+            Quantity::Energy => unit.replace('j', "J"),
+            _ => (*unit).to_owned(),
+        };
+        if listed != self.quantity {
+            write!(f, "{}=", self.quantity.name())?;
+        }
         write!(f, "{}{unit}", self.limit / scale)
     }
 }
@@ -200,6 +293,10 @@ mod tests {
             ("1MiB", Quantity::FileSize, 1_048_576.0),
             ("3ms", Quantity::Latency, 3e3),
             ("250us", Quantity::Latency, 250.0),
+            ("latency = 250us", Quantity::Latency, 250.0),
+            ("memory=80MB", Quantity::Memory, 8e7),
+            ("file-size=80KiB", Quantity::FileSize, 81_920.0),
+            ("2mJ", Quantity::Energy, 2e3),
         ] {
             assert_eq!(text.parse(), Ok(Budget { quantity, limit }), "{text}");
             let written = Budget { quantity, limit }.to_string();
@@ -216,6 +313,8 @@ mod tests {
             ("2", "has no unit"),
             ("2gflop", "unknown unit `gflop`"),
             ("2 parsecs", "unknown unit `parsecs`"),
+            ("speed=2ms", "unknown quantity `speed`: use one of flops macs params"),
+            ("memory=2ms", "gives memory a unit of latency: write for instance `memory=80MB`"),
             ("0ms", "not above zero"),
             ("-1gflops", "not above zero"),
             ("1.2.3ms", "does not begin with a number"),

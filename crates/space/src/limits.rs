@@ -1,43 +1,25 @@
 //! What a platform allows a model: the budgets of an export that names no others.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-use thiserror::Error;
+use serde::de::{self, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::Budget;
 use crate::budget::Quantity;
 
-/// A limit a quantity, each with its unit: `{latency: 70us, file-size: 300KB}`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(transparent)]
+/// A limit a quantity, each with its unit: `{latency: 70us, file-size: 300KB, memory: 80MB}`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, JsonSchema)]
+#[serde(into = "BTreeMap<Quantity, String>")]
+#[schemars(with = "BTreeMap<Quantity, String>")]
 pub struct Limits(pub BTreeMap<Quantity, Budget>);
-
-/// A limit is one of another quantity.
-#[derive(Debug, Error, PartialEq)]
-#[error("limits.{} is {budget}, which limits {}: write for instance `{}`", word(*quantity), word(budget.quantity), example(*quantity))]
-pub struct OtherQuantity {
-    quantity: Quantity,
-    budget: Budget,
-}
 
 impl Limits {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
-    }
-
-    /// Checks that each limit is one of its quantity.
-    ///
-    /// # Errors
-    ///
-    /// The first that is not.
-    pub fn validate(&self) -> Result<(), OtherQuantity> {
-        match self.0.iter().find(|(quantity, budget)| budget.quantity != **quantity) {
-            Some((&quantity, &budget)) => Err(OtherQuantity { quantity, budget }),
-            None => Ok(()),
-        }
     }
 
     /// The budgets of an export for the platform: those that were `asked` for, and the limits of all other quantities.
@@ -48,19 +30,40 @@ impl Limits {
     }
 }
 
-/// The quantity's name in YAML, as its [`example`] begins.
-fn word(quantity: Quantity) -> &'static str {
-    example(quantity).split(':').next().unwrap_or_default()
+impl<'de> Deserialize<'de> for Limits {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(LimitsVisitor)
+    }
 }
 
-/// A limit of the quantity.
-fn example(quantity: Quantity) -> &'static str {
-    match quantity {
-        Quantity::Flops => "flops: 2gflops",
-        Quantity::Macs => "macs: 300mmacs",
-        Quantity::Params => "params: 500kparams",
-        Quantity::FileSize => "file-size: 2MB",
-        Quantity::Latency => "latency: 3ms",
+/// Reads each limit where it stands, so that an error tells the line.
+struct LimitsVisitor;
+
+impl<'de> Visitor<'de> for LimitsVisitor {
+    type Value = Limits;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a limit a quantity, such as {latency: 70us, file-size: 300KB}")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Limits, A::Error> {
+        let mut limits = BTreeMap::new();
+        while let Some(quantity) = map.next_key::<Quantity>()? {
+            let text: String = map.next_value()?;
+            let limit = format!("{}={text}", quantity.name()).parse();
+            limits.insert(quantity, limit.map_err(de::Error::custom)?);
+        }
+        Ok(Limits(limits))
+    }
+}
+
+impl From<Limits> for BTreeMap<Quantity, String> {
+    fn from(limits: Limits) -> Self {
+        let text = |budget: Budget| {
+            let text = budget.to_string();
+            text.split_once('=').map_or(text.clone(), |(_, limit)| limit.to_owned())
+        };
+        limits.0.into_iter().map(|(quantity, budget)| (quantity, text(budget))).collect()
     }
 }
 
@@ -76,19 +79,24 @@ mod tests {
     fn limits_are_read_and_checked() {
         for (yaml, expected) in [
             ("{}", Ok(vec![])),
-            ("{file-size: 300KB, latency: 70us}", Ok(vec!["300KB", "70us"])),
+            ("{file-size: 300KB, latency: 70us, memory: 80MB}", Ok(vec!["300KB", "70us", "memory=80MB"])),
+            ("{latency: 300KB}", Err("budget `latency=300KB` gives latency a unit of file-size")),
             (
-                "{latency: 300KB}",
-                Err("limits.latency is 300KB, which limits file-size: write for instance `latency: 3ms`"),
+                "{memory: 3ms}",
+                Err("budget `memory=3ms` gives memory a unit of latency: write for instance `memory=80MB`"),
             ),
-            ("{latency: 70}", Err("budget `70` has no unit")),
-            ("{latency: 70 parsecs}", Err("budget `70 parsecs` has the unknown unit `parsecs`")),
+            ("{latency: 70}", Err("budget `latency=70` has no unit")),
+            ("{latency: 70 parsecs}", Err("budget `latency=70 parsecs` has the unknown unit `parsecs`")),
             ("{speed: 70us}", Err("unknown variant `speed`")),
         ] {
             let read = serde_yaml::from_str::<Limits>(yaml).map_err(|error| error.to_string());
-            let read = read.and_then(|limits| {
-                limits.validate().map_err(|error| error.to_string())?;
-                Ok(limits.with(&[]).iter().map(ToString::to_string).collect::<Vec<_>>())
+            let read = read.map(|limits| {
+                let again = serde_yaml::to_string(&limits).expect("plain data");
+                assert_eq!(
+                    serde_yaml::from_str::<Limits>(&again).expect("what is written can be read"),
+                    limits
+                );
+                limits.with(&[]).iter().map(ToString::to_string).collect::<Vec<_>>()
             });
             match expected {
                 Ok(texts) => assert_eq!(read, Ok(texts.into_iter().map(str::to_owned).collect()), "{yaml}"),

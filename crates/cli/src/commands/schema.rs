@@ -4,7 +4,7 @@ use clap::{Args, ValueEnum};
 use elastic_profiler::agent::protocol::{Reply, Request};
 use elastic_profiler::compare::Comparison;
 use elastic_profiler::farm::Plan;
-use elastic_profiler::{LatencyModel, ModelsFile, ProfileFile};
+use elastic_profiler::{CostModel, ModelsFile, ProfileFile};
 use elastic_space::Platform;
 use elastic_trainer::Model;
 use elastic_trainer::metrics::Record;
@@ -142,7 +142,7 @@ impl Name {
             Self::Report => printed::<report::Written<'_>>(),
             Self::Inspect => printed::<inspect::Report>(),
             Self::InspectFile => printed::<inspect::FileReport>(),
-            Self::Profile => printed::<LatencyModel>(),
+            Self::Profile => printed::<CostModel>(),
             Self::ProfileModels => printed::<ModelsFile>(),
             Self::ProfileCompare => printed::<Vec<Comparison>>(),
             Self::ProfilePlan => printed::<Plan>(),

@@ -74,8 +74,8 @@ impl Reader {
                 add("supernet", of_run()?);
                 // Every export is proven in it.
                 add_library(&mut add)?;
-                if let Some(limits) = command.limits.as_ref().filter(|limits| !limits.is_empty()) {
-                    add("limits", of_value(limits)?);
+                if command.limits.values().any(|limits| !limits.is_empty()) {
+                    add("limits", of_value(&command.limits)?);
                 }
                 for need in &step.needs {
                     match &steps[*need].work {
@@ -83,7 +83,11 @@ impl Reader {
                             add("data", self.data(&step.model, &train.resolve()?)?);
                         }
                         Work::Profile { .. } => {
-                            add("profile", of_file(&steps[*need].target)?);
+                            let key = match &step.platforms[..] {
+                                [_] => "profile".to_owned(),
+                                _ => format!("profile on {}", steps[*need].platforms.join(", ")),
+                            };
+                            add(&key, of_file(&steps[*need].target)?);
                         }
                         Work::Export(_) => {}
                     }

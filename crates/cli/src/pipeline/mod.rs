@@ -73,6 +73,13 @@ pub(crate) struct Export {
     pub(crate) options: Options,
 }
 
+impl Export {
+    /// Whether one command chooses few models for all of its platforms, instead of one for each.
+    pub(crate) fn is_fleet(&self) -> bool {
+        self.options.get("shared") == Some(&Setting::Given(true)) || self.options.contains_key("at-most")
+    }
+}
+
 impl TryFrom<Options> for Export {
     type Error = String;
 

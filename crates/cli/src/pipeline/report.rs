@@ -28,6 +28,7 @@ pub(crate) struct StepReport {
     /// The command that does the same.
     pub(crate) command: String,
     pub(crate) model: String,
+    /// Its platform; of what serves several, all of them with commas between.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) platform: Option<String>,
     pub(crate) status: Status,

@@ -80,7 +80,7 @@ impl<'a> Run<'a> {
             name: step.name.clone(),
             command: step.command(),
             model: step.model.clone(),
-            platform: step.platform.clone(),
+            platform: (!step.platforms.is_empty()).then(|| step.platforms.join(", ")),
             status,
             why,
             seconds: None,
@@ -91,7 +91,7 @@ impl<'a> Run<'a> {
         if let Some(failed) = &self.stopped {
             return Ok(report(Status::NotRun, Some(format!("{failed} failed"))));
         }
-        if let Some(platform) = step.platform.as_ref().filter(|platform| self.without.contains(*platform)) {
+        if let Some(platform) = step.platforms.iter().find(|platform| self.without.contains(*platform)) {
             return Ok(report(Status::NotRun, Some(format!("the device of {platform} failed"))));
         }
         if let Some(before) = step.needs.iter().find(|need| self.would_run(**need)) {
@@ -127,9 +127,12 @@ impl<'a> Run<'a> {
         self.reporter.finish();
         eprintln!("error: {step}: {message}");
         let is_device = matches!(exit, Exit::Device | Exit::Unstable);
-        match &step.platform {
-            Some(platform) if is_device && self.pipeline.on_device_error == OnDeviceError::Skip => {
-                self.without.insert(platform.clone());
+        match &step.platforms[..] {
+            [_, ..] if is_device && self.pipeline.on_device_error == OnDeviceError::Skip => {
+                // Of several it is not known which.
+                if let [platform] = &step.platforms[..] {
+                    self.without.insert(platform.clone());
+                }
                 if self.exit == Exit::Ok {
                     self.exit = exit;
                 }

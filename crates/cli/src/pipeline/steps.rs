@@ -31,9 +31,9 @@ pub(crate) struct Step {
     pub(crate) work: Work,
     /// The name of its model.
     pub(crate) model: String,
-    /// The name of its platform, where it has one.
-    pub(crate) platform: Option<String>,
-    /// The place in the list of the step that trains its model, and of the one that profiles its platform.
+    /// The names of its platforms: none of a training, and more than one where few models are to serve several.
+    pub(crate) platforms: Vec<String>,
+    /// The places in the list of the step that trains its model, and of those that profile its platforms.
     pub(crate) needs: Vec<usize>,
     /// Where it writes: the folder of a run, a profile's file, or the folder of exports.
     pub(crate) target: PathBuf,
@@ -82,7 +82,8 @@ impl fmt::Display for Step {
     }
 }
 
-/// The steps in their order: each model is trained; then for each platform it is profiled, and exported.
+/// The steps in their order: each model is trained; then for each platform it is profiled, and exported; then what is to serve
+/// several platforms is exported for these.
 ///
 /// # Errors
 ///
@@ -93,45 +94,48 @@ pub(crate) fn of(pipeline: &Pipeline) -> anyhow::Result<Vec<Step>> {
         let run = pipeline.out.join(RUNS).join(&model);
         let train = steps.len();
         steps.push(train_step(pipeline, path, &model, &run)?);
-        for (name, export) in &pipeline.exports {
-            let is_of = export.models.as_ref().is_none_or(|models| models.contains(&model));
-            let without = export.platforms.as_ref().map_or(pipeline.platforms.is_empty(), Vec::is_empty);
-            if is_of && without {
-                steps.push(export_step(pipeline, name, &model, &run, None, vec![train])?);
+        let exports = || pipeline.exports.iter().filter(|(_, export)| names(&export.models, &model));
+        for (name, export) in exports() {
+            if export.platforms.as_ref().map_or(pipeline.platforms.is_empty(), Vec::is_empty) {
+                steps.push(export_step(pipeline, name, &model, (&run, train), &[])?);
             }
         }
+        let mut profiled = Vec::new();
         for (file, platform) in pipeline.platforms.iter().zip(pipeline.platform_names()) {
-            let profile = steps.len();
             let step = profile_step(pipeline, file, &platform, &model, &run, train)?;
-            let path = step.target.clone();
+            let one = Profiled { file, platform, profile: step.target.clone(), step: steps.len() };
             steps.push(step);
-            for (name, export) in &pipeline.exports {
-                let is_of = |names: &Option<Vec<String>>, one: &String| {
-                    names.as_ref().is_none_or(|names| names.contains(one))
-                };
-                if is_of(&export.models, &model) && is_of(&export.platforms, &platform) {
-                    let profiled = Profiled { file, platform: &platform, profile: &path };
-                    steps.push(export_step(
-                        pipeline,
-                        name,
-                        &model,
-                        &run,
-                        Some(&profiled),
-                        vec![train, profile],
-                    )?);
+            for (name, export) in exports() {
+                if !export.is_fleet() && names(&export.platforms, &one.platform) {
+                    steps.push(export_step(pipeline, name, &model, (&run, train), &[&one])?);
                 }
+            }
+            profiled.push(one);
+        }
+        for (name, export) in exports() {
+            let of_fleet = profiled.iter().filter(|one| names(&export.platforms, &one.platform));
+            let of_fleet: Vec<&Profiled<'_>> = of_fleet.collect();
+            if export.is_fleet() && !of_fleet.is_empty() {
+                steps.push(export_step(pipeline, name, &model, (&run, train), &of_fleet)?);
             }
         }
     }
     Ok(steps)
 }
 
+/// Whether one is among the names; all are where there are none.
+fn names(names: &Option<Vec<String>>, one: &String) -> bool {
+    names.as_ref().is_none_or(|names| names.contains(one))
+}
+
 /// A platform that is profiled before something is exported for it.
 struct Profiled<'a> {
     /// The platform's file, as the pipeline names it.
     file: &'a str,
-    platform: &'a str,
-    profile: &'a Path,
+    platform: String,
+    profile: PathBuf,
+    /// The place of the step that profiles it.
+    step: usize,
 }
 
 fn train_step(pipeline: &Pipeline, path: &Path, model: &str, run: &Path) -> anyhow::Result<Step> {
@@ -148,7 +152,7 @@ fn train_step(pipeline: &Pipeline, path: &Path, model: &str, run: &Path) -> anyh
         words,
         work: Work::Train(Box::new(train)),
         model: model.to_owned(),
-        platform: None,
+        platforms: Vec::new(),
         needs: Vec::new(),
         target: run.to_owned(),
     })
@@ -177,7 +181,7 @@ fn profile_step(
         words,
         work: Work::Profile { platform: file.to_owned(), command: Box::new(command) },
         model: model.to_owned(),
-        platform: Some(platform.to_owned()),
+        platforms: vec![platform.to_owned()],
         needs: vec![train],
         target,
     })
@@ -187,25 +191,24 @@ fn export_step(
     pipeline: &Pipeline,
     export: &str,
     model: &str,
-    run: &Path,
-    profiled: Option<&Profiled<'_>>,
-    needs: Vec<usize>,
+    (run, train): (&Path, usize),
+    profiled: &[&Profiled<'_>],
 ) -> anyhow::Result<Step> {
-    let platform = profiled.map(|profiled| profiled.platform);
-    let name = match platform {
-        Some(platform) => format!("export {export} of {model} for {platform}"),
-        None => format!("export {export} of {model}"),
+    let is_fleet = pipeline.exports[export].is_fleet();
+    let name = match profiled {
+        [] => format!("export {export} of {model}"),
+        [one] if !is_fleet => format!("export {export} of {model} for {}", one.platform),
+        _ => format!("export {export} of {model} for all its platforms"),
     };
     let target = pipeline.out.join(EXPORTS).join(export);
     let fixed = ["export".to_owned(), flag("run", run), flag("out", &target)];
-    let of_platform: Vec<String> =
-        profiled.iter().map(|profiled| flag("platform", profiled.profile)).collect();
+    let of_platform: Vec<String> = profiled.iter().map(|one| flag("platform", &one.profile)).collect();
     let words = [&fixed[..], &of_platform, &words(&pipeline.exports[export].options)].concat();
     let Command::Export(mut command) = parse(&words).with_context(|| name.clone())? else {
         unreachable!("the words begin with the command")
     };
     command.check().with_context(|| name.clone())?;
-    if let Some(Profiled { file, platform, .. }) = profiled {
+    for Profiled { file, platform, .. } in profiled {
         // Known before the profile is: an export that no budget bounds must not fail after hours of training.
         let (path, limits) = platforms::limits_of_file(file).with_context(|| name.clone())?;
         if command.lacks_budget(&limits) {
@@ -215,15 +218,15 @@ fn export_step(
             );
             return Err(WrongUsage(problem).into());
         }
-        command.limits = Some(limits);
+        command.limits.insert(platform.clone(), limits);
     }
     Ok(Step {
         name,
         words,
         work: Work::Export(Box::new(command)),
         model: model.to_owned(),
-        platform: platform.map(str::to_owned),
-        needs,
+        platforms: profiled.iter().map(|one| one.platform.clone()).collect(),
+        needs: std::iter::once(train).chain(profiled.iter().map(|one| one.step)).collect(),
         target,
     })
 }

@@ -100,7 +100,7 @@ fn model(profile: &ProfileFile) -> Markup {
 
 /// Measured and predicted latency of each subnet, in microseconds.
 fn pairs(profile: &ProfileFile) -> Vec<(&MeasuredSubnet, f64, f64)> {
-    let predictions = &profile.latency_model.cv_predictions_us;
+    let predictions = &profile.latency_model.cv_predictions;
     let all = profile.measurements.iter().zip(predictions);
     all.map(|(measured, predicted)| (measured, measured.latency.p50_us, *predicted)).collect()
 }
@@ -204,7 +204,7 @@ fn subnets(profile: &ProfileFile) -> Markup {
                 } }
                 tbody {
                     @for pair in pairs(profile) {
-                        @let MeasuredSubnet { subnet, latency, load_us, first_run_us } = pair.0;
+                        @let MeasuredSubnet { subnet, latency, load_us, first_run_us, .. } = pair.0;
                         @let interval = latency.ratio_interval.map_or_else(String::new, |[low, high]| format!("{low:.3} - {high:.3}"));
                         @let flagged = latency.flagged;
                         tr {

@@ -87,9 +87,11 @@ pub(super) fn unit(quantity: Quantity, largest: f64) -> (f64, String) {
         Quantity::Flops => "FLOPs",
         Quantity::Macs => "MACs",
         Quantity::Params => "parameters",
-        Quantity::FileSize => "B",
+        Quantity::FileSize | Quantity::Memory => "B",
         Quantity::Latency if largest >= 1e3 => return (1e3, "ms".to_owned()),
         Quantity::Latency => return (1.0, "us".to_owned()),
+        Quantity::Energy if largest >= 1e3 => return (1e3, "mJ".to_owned()),
+        Quantity::Energy => return (1.0, "uJ".to_owned()),
     };
     let prefix = if quantity == Quantity::Params && !prefix.is_empty() {
         format!("{prefix} ")

@@ -48,6 +48,8 @@ fn cost(space: &SearchSpace, subnet: &Subnet, quantity: Quantity) -> f64 {
         Quantity::Macs => cost.macs as f64,
         Quantity::Params => cost.params as f64,
         Quantity::FileSize => cost.weight_bytes() as f64 + 2000.0,
+        Quantity::Memory => cost.weight_bytes() as f64 + 3e7,
+        Quantity::Energy => 9.0 + cost.macs as f64 / 1e5,
         Quantity::Latency => 50.0 + cost.macs as f64 / 1e4,
     }
 }

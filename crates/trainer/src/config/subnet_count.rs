@@ -43,7 +43,9 @@ pub(crate) fn macs(budget: &Budget) -> Option<f64> {
     match budget.quantity {
         Quantity::Macs => Some(budget.limit),
         Quantity::Flops => Some(budget.limit / 2.0),
-        Quantity::Params | Quantity::FileSize | Quantity::Latency => None,
+        Quantity::Params | Quantity::FileSize | Quantity::Latency | Quantity::Memory | Quantity::Energy => {
+            None
+        }
     }
 }
 

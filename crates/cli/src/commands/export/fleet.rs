@@ -17,7 +17,7 @@ use super::forms::Bench;
 use super::job::{Found, Job, Knowledge, MEASURED_CANDIDATES, Tried, Winner};
 use super::report::Report;
 use crate::exit::NoneServesAll;
-use crate::judge::Clock;
+use crate::judge::Gauge;
 
 pub(crate) use report::FleetReport;
 use report::Served;
@@ -143,8 +143,8 @@ impl Fleet<'_, '_> {
         let new: Vec<&Subnet> = known.keys().filter(|subnet| !self.costs.contains_key(*subnet)).collect();
         let mut prices: Vec<Vec<Option<Costs>>> = vec![Vec::new(); new.len()];
         for job in self.jobs {
-            let clock = job.clock(1.0);
-            let mut judge = job.judge(clock.as_slice(), accuracies);
+            let gauges = job.gauges(|_| Some(1.0));
+            let mut judge = job.judge(&gauges, accuracies);
             for (subnet, prices) in new.iter().zip(&mut prices) {
                 let mut costs = Vec::with_capacity(job.budgets.len());
                 let mut holds = true;
@@ -169,18 +169,18 @@ impl Fleet<'_, '_> {
             let limits = job.budgets.iter().filter(|budget| budget.quantity == quantity);
             limits.map(|budget| budget.limit).min_by(f64::total_cmp)
         };
-        let clocks: Vec<Clock<'_>> =
-            jobs().filter_map(|job| job.clock(limit(job, Quantity::Latency)?)).collect();
+        let gauges: Vec<Gauge<'_>> =
+            jobs().flat_map(|job| job.gauges(|quantity| limit(job, quantity))).collect();
         let mut budgets: BTreeMap<Quantity, Budget> = BTreeMap::new();
         for &asked in jobs().flat_map(|job| job.budgets) {
-            // Of latencies the largest share of its platform's limit counts.
-            let limit = if asked.quantity == Quantity::Latency { 1.0 } else { asked.limit };
+            // Of what platforms measure the largest share of a platform's limit counts.
+            let limit = if asked.quantity.is_measured() { 1.0 } else { asked.limit };
             let budget = budgets.entry(asked.quantity).or_insert(Budget { limit, ..asked });
             budget.limit = budget.limit.min(limit);
         }
         let budgets: Vec<Budget> = budgets.into_values().collect();
         let title = format!("search {} platforms", group.len());
-        match all[group[0]].search_by(&title, &budgets, &clocks, self.knowledge) {
+        match all[group[0]].search_by(&title, &budgets, &gauges, self.knowledge) {
             Ok(found) => {
                 self.count(&found);
                 Ok(())
@@ -206,11 +206,11 @@ impl Fleet<'_, '_> {
                 Tried::Holds(winner) => {
                     self.held.insert(key, *winner);
                 }
-                Tried::Misses { p50_us, slowdown } => {
+                Tried::Misses { missed, slowdown, .. } => {
                     self.missed.insert(key);
                     let tried = self.missed.iter().filter(|(_, at)| *at == platform).count();
                     if tried == MEASURED_CANDIDATES {
-                        return Err(self.jobs[platform].missed(tried, p50_us, slowdown).into());
+                        return Err(self.jobs[platform].missed(tried, missed, slowdown).into());
                     }
                     all_hold = false;
                 }

@@ -6,9 +6,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use elastic_exporter::Form;
 use elastic_exporter::precision::Precision;
-use elastic_profiler::{Measurement, NotMeasured, ProfileFile, Task, measure_on};
-use elastic_space::Platform;
-use elastic_space::platform::Measure;
+use elastic_profiler::{Measured, Measurement, NotMeasured, ProfileFile, Task, measure_alone, measure_on};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -117,19 +115,24 @@ impl Bench<'_> {
         Ok(measured.measurements)
     }
 
+    /// The most memory that a process holds which loads and runs a file alone.
+    pub(super) fn memory(&self, file: &File) -> anyhow::Result<Option<u64>> {
+        Ok(self.alone(file)?.course.peak_memory_bytes)
+    }
+
+    fn alone(&self, file: &File) -> Result<Measured, NotMeasured> {
+        let wanted = Task { models: &[&file.bytes], program: Some(&self.program), ..self.task };
+        measure_alone(&self.profile.platform, &wanted, 0)
+    }
+
     /// Loads each file alone, and keeps in mind which forms are refused.
     fn try_each(&mut self, files: &[File]) -> anyhow::Result<()> {
-        let platform = self.profile.platform.clone();
-        let once =
-            Measure { sessions: 1, runs_per_visit: 1, min_samples: 1, max_samples: 1, ..platform.measure };
-        let platform = Platform { measure: once, ..platform };
         let mut last = None;
         for file in files {
             if self.refused.contains_key(&file.kind()) {
                 continue;
             }
-            let wanted = Task { models: &[&file.bytes], program: Some(&self.program), ..self.task };
-            match measure_on(&platform, &wanted, &mut |_, _| ()) {
+            match self.alone(file) {
                 Ok(_) => {}
                 Err(error) if error.is_model_refused() => {
                     self.reporter.detail(&format!(

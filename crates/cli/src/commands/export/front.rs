@@ -80,12 +80,12 @@ pub(super) fn export(job: &Job<'_>, knowledge: &mut Knowledge<'_>) -> anyhow::Re
     let objectives: Vec<(f64, f64)> = front.iter().map(|(usage, point)| (point.accuracy, *usage)).collect();
     let written = thin(&objectives, job.request.pareto_models);
     let mut bench = job.bench()?;
-    let clock = job.clock(1.0);
+    let gauges = job.gauges(|_| Some(1.0));
     let mut points = Vec::with_capacity(front.len());
     for (place, &(usage, point)) in front.iter().enumerate() {
         let cost = job.run.model.space.cost(&point.subnet);
         let Knowledge { accuracies, .. } = &mut *knowledge;
-        let mut judge = job.judge(clock.as_slice(), accuracies);
+        let mut judge = job.judge(&gauges, accuracies);
         let mut line = FrontPoint {
             subnet: point.subnet.clone(),
             validation_accuracy: point.accuracy,

@@ -1,6 +1,7 @@
 //! The export of one model: search, measure, prove, write.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::rc::Rc;
 
 use anyhow::Context;
@@ -11,7 +12,7 @@ use elastic_exporter::{Form, build};
 use elastic_profiler::{Measurement, ProfileFile, Shapes, Task};
 use elastic_space::budget::Quantity;
 use elastic_space::platform::{Provider, Runtime};
-use elastic_space::{Budget, Seed, Subnet, file};
+use elastic_space::{Budget, Platform, Seed, Subnet, file};
 
 use super::burn_crate;
 use super::finetune::{self, Tuned};
@@ -23,7 +24,7 @@ use super::{Emit, Export};
 use crate::accuracies::Accuracies;
 use crate::exit::{BudgetMissed, SubnetOverBudget};
 use crate::fewer_bits::{self, ACCURACY_KEY, AccuracyDropped, FewerBits};
-use crate::judge::{Clock, Judge, Validation};
+use crate::judge::{Gauge, Judge, Validation};
 use crate::metadata::{self, FINETUNED_KEY, Metadata, VALIDATION_KEY};
 use crate::model_file::Writing;
 use crate::platforms::onnx_runtime_cpu;
@@ -35,6 +36,8 @@ use crate::table::percent;
 
 /// Candidates of a search that are measured on the platform before it gives up.
 pub(super) const MEASURED_CANDIDATES: usize = 8;
+/// Candidates that are taken by what was predicted of them; from then on predictions are corrected by what they came to.
+const TRUSTED_CANDIDATES: usize = 4;
 
 /// Our own graphs leave no sizes open where they are measured.
 static NO_SHAPES: Shapes = Shapes::new();
@@ -86,12 +89,35 @@ pub(super) struct Found {
 pub(super) enum Tried {
     /// It holds every budget.
     Holds(Box<Winner>),
-    /// It takes longer than the budget.
+    /// It is over a budget.
     Misses {
+        missed: Missed,
         p50_us: f64,
         /// How many times as long the reference takes as it did in the profile.
         slowdown: f64,
     },
+}
+
+/// A budget that a candidate was over when it was measured.
+#[derive(Clone, Copy)]
+pub(super) struct Missed {
+    budget: Budget,
+    measured: f64,
+}
+
+impl Missed {
+    /// How much of the budget it takes; above 1.
+    fn share(self) -> f64 {
+        self.measured / self.budget.limit
+    }
+}
+
+impl fmt::Display for Missed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let quantity = self.budget.quantity;
+        let verb = if quantity == Quantity::Latency { "took" } else { "needed" };
+        write!(f, "{verb} {}", quantity.format(self.measured))
+    }
 }
 
 /// A candidate that holds every budget.
@@ -100,6 +126,8 @@ pub(super) struct Winner {
     pub(super) point: Point,
     pub(super) file: File,
     pub(super) measurement: Option<Measurement>,
+    /// What a process needs on the platform that loads and runs it alone, where that was measured.
+    memory_bytes: Option<u64>,
     pub(super) forms: Vec<FormReport>,
     fewer_bits: Option<FewerBits>,
     tuned: Option<Rc<Tuned>>,
@@ -116,7 +144,18 @@ struct Chosen {
 impl Winner {
     /// Microseconds of one run on the platform, where it was measured.
     pub(super) fn measured_us(&self) -> Option<f64> {
-        self.measurement.as_ref().map(|measurement| measurement.p50_us)
+        self.measured(Quantity::Latency)
+    }
+
+    /// What was measured of the file, in the base unit of the quantity.
+    fn measured(&self, quantity: Quantity) -> Option<f64> {
+        match quantity {
+            Quantity::Latency => self.measurement.as_ref().map(|measurement| measurement.p50_us),
+            Quantity::Energy => self.measurement.as_ref().and_then(|measurement| measurement.energy_uj),
+            Quantity::Memory => self.memory_bytes.map(|bytes| bytes as f64),
+            Quantity::FileSize => Some(self.file.bytes.len() as f64),
+            Quantity::Flops | Quantity::Macs | Quantity::Params => None,
+        }
     }
 
     /// Its accuracy as it is written.
@@ -194,32 +233,34 @@ impl Job<'_> {
 
     /// Searches under budgets on the platform.
     pub(super) fn search(&self, budgets: &[Budget], knowledge: &mut Knowledge<'_>) -> anyhow::Result<Found> {
-        let clock = self.clock(1.0);
+        let gauges = self.gauges(|_| Some(1.0));
         let title =
             self.profile.map_or_else(|| "search".to_owned(), |profile| format!("search {}", profile.name));
-        self.search_by(&title, budgets, clock.as_slice(), knowledge)
+        self.search_by(&title, budgets, &gauges, knowledge)
     }
 
-    /// How long a subnet takes on the platform, in so many microseconds.
-    pub(super) fn clock(&self, unit_us: f64) -> Option<Clock<'_>> {
-        self.profile.map(|profile| Clock { model: &profile.latency_model, unit_us })
+    /// What predicts the costs that were measured on the platform, in units of those that have one.
+    pub(super) fn gauges(&self, unit: impl Fn(Quantity) -> Option<f64>) -> Vec<Gauge<'_>> {
+        let gauge =
+            |quantity| Some(Gauge { quantity, model: self.profile?.model(quantity)?, unit: unit(quantity)? });
+        Quantity::ALL.into_iter().filter_map(gauge).collect()
     }
 
-    /// What answers for subnets, by the latencies of `clocks`.
+    /// What answers for subnets, by the predictions of `gauges`.
     pub(super) fn judge<'j, 'r>(
         &'j self,
-        clocks: &'j [Clock<'j>],
+        gauges: &'j [Gauge<'j>],
         accuracies: &'j mut Accuracies<'r>,
     ) -> Judge<'j, 'r> {
-        Judge::new(self.run, (self.writings[0], self.metadata), clocks, self.validation, accuracies)
+        Judge::new(self.run, (self.writings[0], self.metadata), gauges, self.validation, accuracies)
     }
 
-    /// Searches under budgets by the latencies of `clocks`.
+    /// Searches under budgets by the predictions of `gauges`.
     pub(super) fn search_by(
         &self,
         title: &str,
         budgets: &[Budget],
-        clocks: &[Clock<'_>],
+        gauges: &[Gauge<'_>],
         knowledge: &mut Knowledge<'_>,
     ) -> anyhow::Result<Found> {
         let Knowledge { known, accuracies } = knowledge;
@@ -233,7 +274,7 @@ impl Job<'_> {
         };
         let mut task = self.reporter.task(title, settings.max_evaluations as u64);
         let lines = self.scaling()?;
-        let mut judge = self.judge(clocks, accuracies).in_precisions(self.precisions(), &lines);
+        let mut judge = self.judge(gauges, accuracies).in_precisions(self.precisions(), &lines);
         if let Some(subnet) = self.named {
             let outcome = self.only(subnet, &mut judge)?;
             return Ok(Found { settings, outcome, cached: judge.cached });
@@ -269,37 +310,63 @@ impl Job<'_> {
 
     /// The best candidate that holds the budgets when it is measured on its platform, in its fastest form.
     fn choose(&self, outcome: &Outcome) -> anyhow::Result<Winner> {
-        let (mut best, mut slowest) = (f64::INFINITY, 1.0_f64);
+        let (mut closest, mut slowest): (Option<Missed>, f64) = (None, 1.0);
         let mut bench = self.bench()?;
         // What is the most accurate may change with the precision.
         let wanted = if self.has_precisions() && bench.is_some() { precisions::JUDGED } else { 1 };
         let mut held: Vec<Winner> = Vec::new();
-        let tried = outcome.ranking.iter().take(MEASURED_CANDIDATES);
-        for point in tried.clone() {
+        let mut left: Vec<&Point> = outcome.ranking.iter().collect();
+        let (mut tried, mut excess) = (0, 1.0_f64);
+        while tried < MEASURED_CANDIDATES && held.len() < wanted && !left.is_empty() {
+            let correction = if tried < TRUSTED_CANDIDATES { 1.0 } else { excess };
+            let point = left.remove(self.most_promising(&left, correction));
+            tried += 1;
             match self.try_on(point, bench.as_mut())? {
                 Tried::Holds(winner) => held.push(*winner),
-                Tried::Misses { p50_us, slowdown } => {
-                    (best, slowest) = (best.min(p50_us), slowest.max(slowdown));
+                Tried::Misses { missed, slowdown, .. } => {
+                    excess = excess.max(missed.share() / self.share(point));
+                    let is_closer = closest.is_none_or(|closest| missed.share() < closest.share());
+                    closest = if is_closer { Some(missed) } else { closest };
+                    slowest = slowest.max(slowdown);
                 }
-            }
-            if held.len() == wanted {
-                break;
             }
         }
         // Of equal ones the first, as the search ranks them.
         let best_written = held.into_iter().rev().max_by(|a, b| a.accuracy().total_cmp(&b.accuracy()));
-        best_written.ok_or_else(|| self.missed(tried.count(), best, slowest).into())
+        match (best_written, closest) {
+            (Some(winner), _) => Ok(winner),
+            (None, Some(closest)) => Err(self.missed(tried, closest, slowest).into()),
+            (None, None) => anyhow::bail!("the search found no subnet to measure"),
+        }
+    }
+
+    /// The most accurate subnet that holds the budgets if its costs on the platform are so many times what is predicted; where
+    /// there is none, the one that costs least.
+    fn most_promising(&self, left: &[&Point], correction: f64) -> usize {
+        let least = || (0..left.len()).min_by(|&a, &b| self.share(left[a]).total_cmp(&self.share(left[b])));
+        let holds = left.iter().position(|point| self.share(point) * correction <= 1.0);
+        holds.or_else(least).unwrap_or_default()
+    }
+
+    /// The largest share of a budget of what the platform measures, as it is predicted.
+    fn share(&self, point: &Point) -> f64 {
+        let share = |budget: &Budget| {
+            let cost = point.costs.iter().find(|(quantity, _)| *quantity == budget.quantity);
+            cost.map_or(0.0, |(_, cost)| cost / budget.limit)
+        };
+        let measured = self.budgets.iter().filter(|budget| budget.quantity.is_measured());
+        measured.map(share).fold(0.0, f64::max)
     }
 
     /// What is said where none of so many candidates holds the budgets when it is measured.
-    pub(super) fn missed(&self, tried: usize, best_us: f64, slowdown: f64) -> BudgetMissed {
+    pub(super) fn missed(&self, tried: usize, closest: Missed, slowdown: f64) -> BudgetMissed {
         let budgets: Vec<String> = self.budgets.iter().map(ToString::to_string).collect();
         BudgetMissed {
             budget: budgets.join(" and "),
             platform: self.platform_name().unwrap_or_default().to_owned(),
             tried,
-            best: Quantity::Latency.format(best_us),
-            unstable: slowdown >= SLOWER,
+            closest: closest.to_string(),
+            unstable: slowdown >= SLOWER && closest.budget.quantity != Quantity::Memory,
             note: slowdown_note(slowdown),
         }
     }
@@ -320,29 +387,65 @@ impl Job<'_> {
             if let Some(cost) = cost.clone().filter(|cost| !cost.holds()) {
                 return Err(AccuracyDropped { precision: file.writing.precision, cost }.into());
             }
-            let winner =
-                Winner { point, file, measurement: None, forms: Vec::new(), fewer_bits: cost, tuned };
+            let winner = Winner {
+                point,
+                file,
+                measurement: None,
+                memory_bytes: None,
+                forms: Vec::new(),
+                fewer_bits: cost,
+                tuned,
+            };
             return Ok(Tried::Holds(Box::new(winner.recorded(images)?)));
         };
-        let timed = bench.time(&self.at_platform(&point.subnet, &files)?)?;
+        let at_platform = self.at_platform(&point.subnet, &files)?;
+        let timed = bench.time(&at_platform)?;
         let fastest = timed.fastest_first.first().map_or(f64::INFINITY, |(_, measured)| measured.p50_us);
         // Weights change no latency: what is too slow is not trained.
         let tuned = if self.is_fast(fastest) { self.tune(&mut point, &mut files)? } else { None };
         let Chosen { place, measurement, cost } =
             self.with(tuned.as_deref()).accurate(&files, &point.subnet, timed.fastest_first)?;
-        if self.is_fast(measurement.p50_us) {
-            let (file, measurement) = (files.swap_remove(place), Some(measurement));
-            let winner = Winner { point, file, measurement, forms: timed.forms, fewer_bits: cost, tuned };
+        let p50_us = measurement.p50_us;
+        let weighed = self.is_fast(p50_us) && self.is_weighed(&bench.profile.platform);
+        let memory_bytes = if weighed { bench.memory(&at_platform[place])? } else { None };
+        let winner = Winner {
+            point,
+            file: files.swap_remove(place),
+            measurement: Some(measurement),
+            memory_bytes,
+            forms: timed.forms,
+            fewer_bits: cost,
+            tuned,
+        };
+        let Some(missed) = self.over(&winner)? else {
             return Ok(Tried::Holds(Box::new(winner.recorded(images)?)));
-        }
+        };
         self.reporter.say(&format!(
-            "{} took {} on {}: over the budget, the next candidate is taken{}",
-            point.subnet,
-            Quantity::Latency.format(measurement.p50_us),
+            "{} {missed} on {}: over the budget, the next candidate is taken{}",
+            winner.point.subnet,
             bench.profile.name,
             slowdown_note(timed.slowdown)
         ));
-        Ok(Tried::Misses { p50_us: measurement.p50_us, slowdown: timed.slowdown })
+        Ok(Tried::Misses { missed, p50_us, slowdown: timed.slowdown })
+    }
+
+    /// Whether the memory of what is written is measured.
+    fn is_weighed(&self, platform: &Platform) -> bool {
+        platform.measure.memory || self.budgets.iter().any(|budget| budget.quantity == Quantity::Memory)
+    }
+
+    /// The first budget that a measured candidate is over.
+    fn over(&self, winner: &Winner) -> anyhow::Result<Option<Missed>> {
+        for &budget in self.budgets.iter().filter(|budget| budget.quantity.is_measured()) {
+            let name = budget.quantity.name();
+            let measured = winner.measured(budget.quantity);
+            let measured =
+                measured.with_context(|| format!("the platform does not tell the {name} of a run"))?;
+            if measured > budget.limit {
+                return Ok(Some(Missed { budget, measured }));
+            }
+        }
+        Ok(None)
     }
 
     /// Whether a latency in microseconds holds the budgets.
@@ -479,12 +582,7 @@ impl Job<'_> {
         let budget = |&asked: &Budget| {
             let cost = winner.point.costs.iter().find(|(quantity, _)| *quantity == asked.quantity);
             let predicted = cost.expect("the search asks for the cost of every budget").1;
-            let measured = match asked.quantity {
-                Quantity::Latency => winner.measured_us().unwrap_or(predicted),
-                Quantity::FileSize => winner.file.bytes.len() as f64,
-                _ => predicted,
-            };
-            BudgetReport { asked, predicted, measured }
+            BudgetReport { asked, predicted, measured: winner.measured(asked.quantity).unwrap_or(predicted) }
         };
         self.budgets.iter().map(budget).collect()
     }
@@ -492,13 +590,13 @@ impl Job<'_> {
     /// Microseconds of one run on the platform, as its latency model predicts it.
     pub(super) fn predicted_us(&self, subnet: &Subnet) -> Option<f64> {
         let features = self.run.model.space.features(subnet);
-        self.profile.map(|profile| 1e6 * profile.latency_model.predict(&features).as_secs_f64())
+        self.profile.map(|profile| profile.latency_model.predict(&features))
     }
 
     fn report(&self, file_name: String, found: &Found, winner: Winner, proof: Proof) -> Report {
         let budgets = self.budget_reports(&winner);
         let measured_latency_us = winner.measured_us();
-        let Winner { point, file: model, measurement, forms, fewer_bits, tuned } = winner;
+        let Winner { point, file: model, measurement, memory_bytes, forms, fewer_bits, tuned } = winner;
         let cost = self.run.model.space.cost(&point.subnet);
         Report {
             schema: "elastic.export/v1",
@@ -521,6 +619,7 @@ impl Job<'_> {
             validation_images: self.validation.labels.len(),
             predicted_latency_us: self.predicted_us(&point.subnet),
             measured_latency_us,
+            measured_memory_bytes: memory_bytes,
             budgets,
             measurement,
             proof,

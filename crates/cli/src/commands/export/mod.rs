@@ -30,7 +30,7 @@ use serde::Serialize;
 use crate::accuracies::Accuracies;
 use crate::exit::WrongUsage;
 use crate::fewer_bits::{self, AccuracyDrop};
-use crate::judge::Validation;
+use crate::judge::{Validation, needs_platform};
 use crate::metadata::Metadata;
 use crate::model_file::{BatchSize, FormChoice, PrecisionChoice, Writing};
 use crate::platforms;
@@ -65,8 +65,8 @@ enum Emit {
 /// With --model nothing is trained either: weights that others have trained become a verified ONNX file.
 #[derive(Debug, Args)]
 pub(crate) struct Export {
-    /// A limit: number and unit (mflops gflops, mmacs gmacs, kparams mparams, KB MB, us ms). Repeatable. It takes the
-    /// place of a platform's own limit of the same quantity.
+    /// A limit: number and unit (mflops gflops, mmacs gmacs, kparams mparams, KB MB of the file, us ms, uJ mJ of a run), or
+    /// `memory=80MB`. Repeatable. It takes the place of a platform's own limit of the same quantity.
     #[arg(long, required_unless_present_any = ["subnet", "model", "pareto", "platform", "all_platforms"])]
     budget: Vec<Budget>,
     /// Export this subnet: `largest`, `smallest` or a name of the model file; budgets then only check it.
@@ -157,9 +157,10 @@ pub(crate) struct Export {
     /// Seed of the search and of --finetune [default: the run's].
     #[arg(long)]
     seed: Option<u64>,
-    /// What the platform allows, where a pipeline has read its file; else it is looked for by the profile's name.
+    /// What platforms allow, by their names, where a pipeline has read their files; else those are looked for by the profile's
+    /// name.
     #[arg(skip)]
-    pub(crate) limits: Option<Limits>,
+    pub(crate) limits: BTreeMap<String, Limits>,
 }
 
 /// What an export wrote.
@@ -222,11 +223,9 @@ impl Export {
         if let Some(rate) = self.finetune_rate.filter(|rate| !(*rate > 0.0 && rate.is_finite())) {
             bail!("--finetune-rate is {rate}: it must be above 0");
         }
-        let is_latency = |budget: &Budget| budget.quantity == Quantity::Latency;
-        if self.platform.is_empty() && !self.all_platforms && self.budget.iter().any(is_latency) {
-            bail!(
-                "a latency budget needs a platform: name one that is profiled with --platform, or --all-platforms"
-            );
+        let measured = self.budget.iter().find(|budget| budget.quantity.is_measured());
+        if let Some(budget) = measured.filter(|_| self.platform.is_empty() && !self.all_platforms) {
+            return Err(needs_platform(budget.quantity));
         }
         if (self.shared || self.at_most.is_some()) && self.platform.is_empty() && !self.all_platforms {
             let problem =
@@ -312,7 +311,7 @@ impl Export {
     /// What a model must hold: the budgets that were asked for, and the platform's limits of other quantities.
     fn budgets(&self, profile: Option<&ProfileFile>) -> anyhow::Result<Vec<Budget>> {
         let Some(profile) = profile else { return Ok(self.budget.clone()) };
-        let limits = match &self.limits {
+        let limits = match self.limits.get(&profile.name) {
             Some(limits) => limits.clone(),
             None => platforms::limits(profile)?,
         };
@@ -323,7 +322,14 @@ impl Export {
             );
             return Err(WrongUsage(problem).into());
         }
-        Ok(limits.with(&self.budget))
+        let budgets = limits.with(&self.budget);
+        match budgets
+            .iter()
+            .find(|budget| budget.quantity.is_measured() && profile.model(budget.quantity).is_none())
+        {
+            Some(budget) => Err(not_profiled(profile, *budget)),
+            None => Ok(budgets),
+        }
     }
 
     /// Whether nothing says what a model may cost on a platform of these limits, though a search has to know.
@@ -336,7 +342,7 @@ impl Export {
         let mut parts = vec![run.name()];
         parts.extend(platform.map(str::to_owned));
         parts.extend(self.subnet.clone());
-        parts.extend(self.budget.iter().map(ToString::to_string));
+        parts.extend(self.budget.iter().map(|budget| budget.to_string().replace('=', "-")));
         parts.extend(Some(kind.to_owned()).filter(|kind| !kind.is_empty()));
         parts.join("-")
     }
@@ -390,4 +396,19 @@ impl Export {
         let names = if self.all_platforms { platforms::profiled()? } else { self.platform.clone() };
         names.iter().map(|name| platforms::read_profile(name)).collect()
     }
+}
+
+/// What is said of a budget of something that the profile has not measured.
+fn not_profiled(profile: &ProfileFile, budget: Budget) -> anyhow::Error {
+    let (name, quantity) = (&profile.name, budget.quantity.name());
+    let remedy = if budget.quantity == Quantity::Memory {
+        format!(
+            "write `memory: true` under `measure` in its platform file, and run: elastic profile --platform {name}.yaml"
+        )
+    } else {
+        "the device has no meter of energy that elastic reads (RAPL, or an INA3221 on the board)".to_owned()
+    };
+    anyhow::anyhow!(
+        "the budget {budget} needs the {quantity} of subnets, and the profile of {name} has none: {remedy}"
+    )
 }

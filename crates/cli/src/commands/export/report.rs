@@ -56,6 +56,9 @@ pub(crate) struct Report {
     pub(super) predicted_latency_us: Option<f64>,
     /// The same as measured on the platform before the file was written.
     pub(super) measured_latency_us: Option<f64>,
+    /// The most memory that a process held there which loaded and ran it alone, in bytes, where that was measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) measured_memory_bytes: Option<u64>,
     /// Every timed run of that measurement.
     pub(super) measurement: Option<Measurement>,
     pub(super) budgets: Vec<BudgetReport>,

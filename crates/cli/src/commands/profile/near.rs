@@ -134,7 +134,7 @@ impl Near {
 fn outside(profile: &ProfileFile, unsure: &[Budget]) -> String {
     let us = |subnet: &Subnet| {
         let features = profile.space.features(subnet);
-        Quantity::Latency.format(1e6 * profile.latency_model.predict(&features).as_secs_f64())
+        Quantity::Latency.format(profile.latency_model.predict(&features))
     };
     let asked: Vec<String> = unsure.iter().map(ToString::to_string).collect();
     format!(

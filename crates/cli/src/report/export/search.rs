@@ -2,8 +2,8 @@
 
 use elastic_exporter::search::{Objectives, hypervolume};
 use elastic_profiler::ProfileFile;
+use elastic_space::SearchSpace;
 use elastic_space::budget::Quantity;
-use elastic_space::{SearchSpace, Subnet};
 use maud::{Markup, html};
 
 use super::{Exported, Limit, Seen};
@@ -158,13 +158,12 @@ fn cost(seen: &Seen, quantity: Quantity, space: &SearchSpace, profile: Option<&P
         Quantity::Flops => Some(cost.flops() as f64),
         Quantity::Macs => Some(cost.macs as f64),
         Quantity::Params => Some(cost.params as f64),
-        Quantity::Latency => profile.map(|profile| predicted_us(profile, space, &seen.subnet)),
-        _ => None,
+        Quantity::Latency | Quantity::Memory | Quantity::Energy => {
+            let model = profile.and_then(|profile| profile.model(quantity));
+            model.map(|model| model.predict(&space.features(&seen.subnet)))
+        }
+        Quantity::FileSize => None,
     }
-}
-
-fn predicted_us(profile: &ProfileFile, space: &SearchSpace, subnet: &Subnet) -> f64 {
-    1e6 * profile.latency_model.predict(&space.features(subnet)).as_secs_f64()
 }
 
 fn describe(seen: &Seen, quantity: Quantity, cost: f64) -> String {
@@ -184,5 +183,7 @@ pub(in crate::report) fn name(quantity: Quantity) -> &'static str {
         Quantity::Params => "parameters",
         Quantity::FileSize => "size of the file",
         Quantity::Latency => "predicted latency",
+        Quantity::Memory => "predicted memory",
+        Quantity::Energy => "predicted energy",
     }
 }
