@@ -129,7 +129,7 @@ impl Evaluator for Judge<'_, '_> {
             Quantity::Params => space.cost(subnet).params as f64,
             Quantity::FileSize => self.file_size(subnet)? as f64,
             Quantity::Latency | Quantity::Memory | Quantity::Energy => {
-                let features = space.features(subnet);
+                let features = space.cost_features(subnet);
                 let units = |gauge: &Gauge<'_>| {
                     let cost = gauge.model.predict(&features);
                     let is_latency = quantity == Quantity::Latency;

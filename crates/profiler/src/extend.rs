@@ -41,7 +41,7 @@ impl ProfileFile {
                 break;
             }
             let subnet = self.space.draw(rng);
-            let us = self.latency_model.predict(&self.space.features(&subnet));
+            let us = self.latency_model.predict(&self.space.cost_features(&subnet));
             let is_new = || {
                 !drawn.contains(&subnet) && self.measurements.iter().all(|measured| measured.subnet != subnet)
             };

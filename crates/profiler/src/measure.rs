@@ -41,8 +41,6 @@ pub const MAX_WINDOWS: usize = 12;
 pub struct Candidate {
     /// The subnet.
     pub subnet: Subnet,
-    /// The subnet as numbers, for the latency model.
-    pub features: Vec<f64>,
     /// The ONNX file.
     pub model: Vec<u8>,
 }

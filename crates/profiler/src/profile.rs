@@ -104,7 +104,7 @@ pub struct ProfileRequest<'a> {
     pub platform: &'a Platform,
     /// The SHA-256 of the supernet's checkpoint.
     pub checkpoint: &'a str,
-    /// The search space; the names of the candidates' features are its own.
+    /// The search space of the candidates.
     pub space: &'a SearchSpace,
     /// The subnets; the first is the reference.
     pub candidates: &'a [Candidate],
@@ -230,6 +230,14 @@ pub enum ReadProfileError {
     /// The file is missing, or its content does not fit.
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// No model can be fitted anew to what it has measured.
+    #[error("read {}: {source}; run: elastic profile", path.display())]
+    Fit {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: FitError,
+    },
     /// Another file format.
     #[error("read {}: schema is `{found}`, this version reads `{SCHEMA}`; run: elastic profile", path.display())]
     Schema {
@@ -273,18 +281,23 @@ impl NotMeasured {
 }
 
 impl ProfileFile {
-    /// Reads a profile.
+    /// Reads a profile. Models of an older version, which saw other features, are fitted anew to its measurements.
     ///
     /// # Errors
     ///
     /// [`ReadProfileError`] with the path.
     pub fn read(path: &Path) -> Result<Self, ReadProfileError> {
         let profile: Self = file::read_json(path)?;
-        if profile.schema == SCHEMA {
-            Ok(profile)
-        } else {
-            Err(ReadProfileError::Schema { path: path.to_owned(), found: profile.schema })
+        if profile.schema != SCHEMA {
+            return Err(ReadProfileError::Schema { path: path.to_owned(), found: profile.schema });
         }
+        if profile.latency_model.feature_names == profile.space.cost_feature_names() {
+            return Ok(profile);
+        }
+        let fitted = Models::fit(&profile.space, &profile.measurements, None, Seed(profile.seed));
+        let Models { latency_model, memory_model, energy_model } =
+            fitted.map_err(|source| ReadProfileError::Fit { path: path.to_owned(), source })?;
+        Ok(Self { latency_model, memory_model, energy_model, ..profile })
     }
 
     /// The model of a quantity that is measured; `None` where it was not, and of other quantities.
@@ -527,8 +540,8 @@ impl Models {
         let fit = |base, cost: &dyn Fn(&MeasuredSubnet) -> Option<f64>| {
             let measured = measurements.iter().filter_map(|measured| Some((measured, cost(measured)?)));
             let (features, costs): (Vec<Vec<f64>>, Vec<f64>) =
-                measured.map(|(measured, cost)| (space.features(&measured.subnet), cost)).unzip();
-            CostModel::fit_from(base, &space.feature_names(), &features, &costs, seed)
+                measured.map(|(measured, cost)| (space.cost_features(&measured.subnet), cost)).unzip();
+            CostModel::fit_from(base, &space.cost_feature_names(), &features, &costs, seed)
         };
         let optional = |cost: &dyn Fn(&MeasuredSubnet) -> Option<f64>| match fit(None, cost) {
             Ok(model) => Ok(Some(model)),

@@ -58,11 +58,7 @@ fn candidates(space: &SearchSpace) -> Vec<Candidate> {
     let mut between = vec![0; space.slots().len()];
     between[0] = 1;
     [(space.largest(), 256), (space.smallest(), 16), (space.decode(&between), 64)]
-        .map(|(subnet, hidden)| Candidate {
-            features: space.features(&subnet),
-            subnet,
-            model: two_layers(hidden),
-        })
+        .map(|(subnet, hidden)| Candidate { subnet, model: two_layers(hidden) })
         .to_vec()
 }
 
@@ -128,7 +124,7 @@ fn profiles_of_this_machine_are_whole_and_survive_their_file() {
             assert_eq!(node.provider, provider, "{file_name}: {node:?}");
         }
         assert_eq!((made.latency_model.rows, made.latency_model.cv.folds), (3, 3), "{file_name}");
-        assert_eq!(made.latency_model.feature_names, space.feature_names(), "{file_name}");
+        assert_eq!(made.latency_model.feature_names, space.cost_feature_names(), "{file_name}");
         assert_eq!(
             (&made.platform, made.seed, &made.checkpoint[..]),
             (&platform, 5, "c0ffee"),
@@ -138,6 +134,12 @@ fn profiles_of_this_machine_are_whole_and_survive_their_file() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("profiles/here.json");
         made.write(&path).expect("writes");
+        assert_eq!(ProfileFile::read(&path).expect("reads"), made, "{file_name}");
+        // A model that saw other features is fitted anew.
+        let mut older = made.clone();
+        older.latency_model.feature_names.pop();
+        older.latency_model.coefficients.pop();
+        older.write(&path).expect("writes");
         assert_eq!(ProfileFile::read(&path).expect("reads"), made, "{file_name}");
     }
 }

@@ -363,6 +363,30 @@ impl SearchSpace {
         features
     }
 
+    /// The names of [`Self::cost_features`].
+    pub fn cost_feature_names(&self) -> Vec<String> {
+        let layers = self.shape(&self.largest()).layers.into_iter().filter(|layer| layer.macs() > 0);
+        self.feature_names()
+            .into_iter()
+            .chain(layers.map(|layer| format!("{} mega-macs", layer.name)))
+            .collect()
+    }
+
+    /// The subnet as numbers for an additive model of what it costs on a device: [`Self::features`], and the MACs of each
+    /// layer in millions (zero for one that is left out), as a multiply costs more in one kind of layer than in another.
+    ///
+    /// # Panics
+    ///
+    /// If the subnet is of another family.
+    pub fn cost_features(&self, subnet: &Subnet) -> Vec<f64> {
+        let shape = self.shape(subnet);
+        let mega_macs: BTreeMap<&str, f64> =
+            shape.layers.iter().map(|layer| (&layer.name[..], layer.macs() as f64 / 1e6)).collect();
+        let all = self.shape(&self.largest()).layers.into_iter().filter(|layer| layer.macs() > 0);
+        let of_layers = all.map(|layer| mega_macs.get(&layer.name[..]).copied().unwrap_or_default());
+        self.features(subnet).into_iter().chain(of_layers).collect()
+    }
+
     /// The subnet as sizes: the value of each slot over its largest choice (zero for a layer that is left out; for
     /// depth one per kept layer), then the logarithm of its MACs.
     ///

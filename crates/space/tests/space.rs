@@ -149,6 +149,18 @@ proptest! {
     }
 
     #[test]
+    fn cost_features_have_the_macs_of_each_layer_too(space in spaces(5), seed: u64) {
+        let subnet = space.draw(&mut Seed(seed).generator(Purpose::Candidates, 0));
+        let (names, features) = (space.cost_feature_names(), space.cost_features(&subnet));
+        let first = space.features(&subnet);
+        prop_assert_eq!(names.len(), features.len());
+        prop_assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len(), "names repeat");
+        prop_assert_eq!(&features[..first.len()], &first[..]);
+        let sum: f64 = features[first.len()..].iter().sum();
+        prop_assert!((sum - space.cost(&subnet).macs as f64 / 1e6).abs() < 1e-9 * sum.max(1.0));
+    }
+
+    #[test]
     fn a_subnet_shares_the_largest_ones_tensors(space in spaces(5), seed: u64) {
         let subnet = space.draw(&mut Seed(seed).generator(Purpose::Candidates, 0));
         let largest: BTreeMap<String, Vec<usize>> = space.shape(&space.largest()).tensors().into_iter().collect();

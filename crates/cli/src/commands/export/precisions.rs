@@ -48,7 +48,7 @@ impl Job<'_> {
         let space = &self.run.model.space;
         let mut points: BTreeMap<Precision, Vec<(f64, f64)>> = BTreeMap::new();
         for subnet in self.scaled() {
-            let predicted = profile.latency_model.predict(&space.features(&subnet));
+            let predicted = profile.latency_model.predict(&space.cost_features(&subnet));
             let files = self.at_batch(&subnet, profile.platform.batch)?;
             let mut fastest: BTreeMap<Precision, f64> = BTreeMap::new();
             for (place, measured) in bench.time(&files)?.fastest_first {

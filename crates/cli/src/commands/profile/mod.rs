@@ -213,7 +213,7 @@ fn built(run: &Run, subnets: Vec<Subnet>, batch: usize) -> anyhow::Result<Vec<Ca
         .into_iter()
         .map(|subnet| {
             let model = build(space, &subnet, &run.loaded.supernet.extract(&subnet), &options)?;
-            Ok(Candidate { features: space.features(&subnet), subnet, model })
+            Ok(Candidate { subnet, model })
         })
         .collect()
 }

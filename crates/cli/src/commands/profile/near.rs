@@ -133,7 +133,7 @@ impl Near {
 /// What to say where no subnet is near a latency.
 fn outside(profile: &ProfileFile, unsure: &[Budget]) -> String {
     let us = |subnet: &Subnet| {
-        let features = profile.space.features(subnet);
+        let features = profile.space.cost_features(subnet);
         Quantity::Latency.format(profile.latency_model.predict(&features))
     };
     let asked: Vec<String> = unsure.iter().map(ToString::to_string).collect();
