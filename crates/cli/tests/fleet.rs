@@ -3,6 +3,7 @@
 mod common;
 
 use common::Bench;
+use common::reports::number;
 use serde_json::Value;
 
 const EXPORT: &str = "export --all-platforms --form portable --population 8 --evaluations 40 --format json";
@@ -38,10 +39,6 @@ fn written(bench: &Bench, name: &str) -> Value {
 
 fn list(value: &Value) -> &[Value] {
     value.as_array().unwrap_or_else(|| panic!("{value} is no list"))
-}
-
-fn number(value: &Value) -> f64 {
-    value.as_f64().unwrap_or_else(|| panic!("{value} is no number"))
 }
 
 /// What a model was asked to hold, all of which it holds.

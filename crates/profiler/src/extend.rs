@@ -4,11 +4,9 @@ use rand::Rng;
 
 use elastic_space::Subnet;
 
+use crate::device::{Task, measure_on, memory_of_each};
 use crate::inputs::Shapes;
-use crate::profile::{
-    MeasuredSubnet, Models, ProfileError, ProfileFile, ProfileRequest, Task, measure_on, measured_subnets,
-    memory_of_each,
-};
+use crate::profile::{MeasuredSubnet, Models, ProfileError, ProfileFile, ProfileRequest, measured_subnets};
 use crate::statistics::{conformal, sorted};
 
 /// A subnet is near a latency within this share of it.

@@ -15,13 +15,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::device::{NotMeasured, Task, measure_on, memory_of_each};
 use crate::environment::Environment;
 use crate::inputs::Shapes;
 use crate::measure::{Candidate, microseconds};
 use crate::model::FitError;
-use crate::profile::{
-    self, MeasuredSubnet, Models, NotMeasured, ProfileFile, SubnetNodes, Task, measure_on, memory_of_each,
-};
+use crate::profile::{self, MeasuredSubnet, Models, ProfileFile, SubnetNodes};
 use crate::statistics::median;
 use crate::summary::{Course, Measurement, drift_percent};
 

@@ -1,4 +1,4 @@
-//! Measures the latency of subnets on a device and fits an additive latency model.
+//! Measures what subnets cost on a device (latency, memory, energy) and fits additive models of that.
 //!
 //! The crate takes ONNX bytes and knows no family. [`profile()`] is the whole line: check that the device is the
 //! described one, hold every candidate in one process there, visit them interleaved ([`mod@measure`]), fit a
@@ -8,6 +8,7 @@ pub mod agent;
 pub mod boosted;
 pub mod compare;
 mod conditions;
+pub mod device;
 pub mod environment;
 pub mod extend;
 pub mod farm;
@@ -23,6 +24,7 @@ pub mod summary;
 pub mod vitals;
 
 pub use conditions::ConditionError;
+pub use device::{Measured, NotMeasured, Task, check_device, measure_alone, measure_on};
 pub use environment::Environment;
 pub use identity::{Host, IdentityMismatch, check_identity};
 pub use inputs::{GivenInput, InputError, Shapes, random_inputs, random_texts};
@@ -33,8 +35,7 @@ pub use measure::{
 pub use model::{Base, CostModel, CvError, FitError};
 pub use models::{MeasuredModel, ModelFile, ModelsFile, ModelsRequest, ReadModelsError};
 pub use profile::{
-    Measured, MeasuredSubnet, NotMeasured, ProfileError, ProfileFile, ProfileRequest, ReadProfileError,
-    SubnetNodes, Task, check_device, measure_alone, measure_on, profile,
+    MeasuredSubnet, ProfileError, ProfileFile, ProfileRequest, ReadProfileError, SubnetNodes, profile,
 };
 pub use summary::{Course, Measurement, drift_percent, summarise};
 pub use vitals::Vitals;

@@ -9,10 +9,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::device::{NotMeasured, Task, measure_on};
 use crate::environment::Environment;
 use crate::inputs::{GivenInput, Shapes};
 use crate::measure::microseconds;
-use crate::profile::{NotMeasured, Task, measure_on};
 use crate::summary::{Course, Measurement, drift_percent};
 
 /// The only value of `schema` in a file of measured models.

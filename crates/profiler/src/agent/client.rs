@@ -14,12 +14,12 @@ use elastic_space::{Platform, file};
 use thiserror::Error;
 
 use super::protocol::{CHUNK, FailureKind, MAX_LINE, MeasureRequest, PROTOCOL, Reply, Request};
+use crate::device::{Measured, Task};
 use crate::environment::Environment;
 use crate::identity::Host;
 use crate::inputs::GivenInput;
 use crate::local::Startup;
 use crate::measure::{Round, Visit, WarmUp, next_session};
-use crate::profile::{Measured, Task};
 use crate::statistics::median;
 use crate::summary::{Course, summarise};
 

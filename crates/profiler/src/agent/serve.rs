@@ -17,10 +17,10 @@ use super::protocol::{
 };
 use super::store::{Store, StoreError};
 use crate::conditions::{FixedClocks, check_memory, cool_down, stay_on};
+use crate::device::{NotMeasured, Task, check_fallback, check_here, nodes_here, open_here};
 use crate::identity::Host;
 use crate::local::OpenDeviceError;
 use crate::measure::{Session, microseconds};
-use crate::profile::{NotMeasured, Task, check_fallback, check_here, nodes_here, open_here};
 use crate::vitals::{Sensors, peak_memory};
 
 /// How often a busy agent says that it is there.

@@ -13,8 +13,9 @@ use elastic_exporter::search::{Candidate, Evaluator, Point, SearchError, assign}
 use elastic_space::budget::Quantity;
 use elastic_space::{Budget, Subnet, file};
 
+use super::candidates::{MEASURED_CANDIDATES, Tried, Winner};
 use super::forms::Bench;
-use super::job::{Found, Job, Knowledge, MEASURED_CANDIDATES, Tried, Winner};
+use super::job::{Found, Job, Knowledge};
 use super::report::Report;
 use crate::exit::NoneServesAll;
 use crate::judge::Gauge;

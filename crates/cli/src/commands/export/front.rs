@@ -8,7 +8,8 @@ use elastic_space::{Budget, Cost, Subnet, file};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::job::{Job, Knowledge, Tried};
+use super::candidates::Tried;
+use super::job::{Job, Knowledge};
 use super::report::{Report, SearchReport};
 use crate::table::{self, percent};
 

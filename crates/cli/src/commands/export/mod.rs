@@ -1,6 +1,7 @@
 //! `elastic export`
 
 mod burn_crate;
+mod candidates;
 mod finetune;
 mod fleet;
 mod forms;

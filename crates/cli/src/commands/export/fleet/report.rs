@@ -7,8 +7,9 @@ use elastic_space::budget::Quantity;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::super::candidates::Winner;
 use super::super::forms::FormReport;
-use super::super::job::{Job, Winner};
+use super::super::job::Job;
 use super::super::report::{BudgetReport, Report};
 use crate::table::{self, percent};
 
