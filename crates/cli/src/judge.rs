@@ -12,6 +12,7 @@ use elastic_space::{Array, Subnet};
 use elastic_trainer::evaluate::accuracy;
 
 use crate::accuracies::Accuracies;
+use crate::exit::WrongUsage;
 use crate::metadata::Metadata;
 use crate::model_file::Writing;
 use crate::runs::Run;
@@ -67,10 +68,11 @@ impl Validation {
 
 /// What is said of a budget that no platform is named for.
 pub(crate) fn needs_platform(quantity: Quantity) -> anyhow::Error {
-    anyhow::anyhow!(
-        "a budget of {} needs a platform: name one that is profiled with --platform, or --all-platforms",
-        quantity.name()
-    )
+    let quantity = quantity.name();
+    let problem = format!(
+        "a budget of {quantity} needs a platform: name one that is profiled with --platform, or --all-platforms"
+    );
+    WrongUsage(problem).into()
 }
 
 impl<'a, 'r> Judge<'a, 'r> {

@@ -351,7 +351,7 @@ fn platforms() {
         platform("a limit of another quantity", tract, "\nmeasure:", "\nlimits: {latency: 3KB}\nmeasure:"),
         platform("a limit without a unit", tract, "\nmeasure:", "\nlimits: {latency: 3}\nmeasure:"),
         platform("a limit of an unknown quantity", tract, "\nmeasure:", "\nlimits: {power: 3W}\nmeasure:"),
-        typed("one subnet", "profile --platform host-tract --subnets 1"),
+        typed("one subnet", "profile --platform host-tract --subnets 1").code(2),
         typed("subnets that are no number", "profile --platform host-tract --subnets few").code(2),
         typed("a profile below a file", "profile --platform host-tract --out models/tiny.yaml/p.json"),
     ];

@@ -274,8 +274,6 @@ fn files_that_are_refused() {
         ),
         ("small:", "a b:", "exports.`a b`: a name is not empty"),
         ("12kflops", "2parsecs", "invalid value '2parsecs' for '--budget <BUDGET>'"),
-        ("evaluations: 8", "evaluations: 0", "--evaluations is 0: it must be at least 1"),
-        ("{budget: 12kflops,", "{budget: 1ms, platforms: [],", "a budget of latency needs a platform"),
         (
             "{budget: 12kflops,",
             "{budget: 1ms, platforms: [jetson],",
@@ -293,6 +291,10 @@ fn files_that_are_refused() {
         }
         assert!(!bench.file("made").exists(), "{to}: nothing was begun");
     };
+    // What would be wrong usage on a command line.
+    refused("evaluations: 8", "evaluations: 0", 2, "--evaluations is 0: it must be at least 1");
+    let without = "{budget: 1ms, platforms: [],";
+    refused("{budget: 12kflops,", without, 2, "a budget of latency needs a platform");
     for (from, to, expected) in rows {
         refused(from, to, 1, expected);
     }

@@ -218,11 +218,11 @@ impl Export {
             ("--at-most", self.at_most.unwrap_or(1), 1),
         ] {
             if value < least {
-                bail!("{flag} is {value}: it must be at least {least}");
+                return Err(WrongUsage(format!("{flag} is {value}: it must be at least {least}")).into());
             }
         }
         if let Some(rate) = self.finetune_rate.filter(|rate| !(*rate > 0.0 && rate.is_finite())) {
-            bail!("--finetune-rate is {rate}: it must be above 0");
+            return Err(WrongUsage(format!("--finetune-rate is {rate}: it must be above 0")).into());
         }
         let measured = self.budget.iter().find(|budget| budget.quantity.is_measured());
         if let Some(budget) = measured.filter(|_| self.platform.is_empty() && !self.all_platforms) {

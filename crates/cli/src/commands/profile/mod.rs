@@ -7,7 +7,7 @@ mod near;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::{Args, Subcommand};
 use elastic_exporter::{Batch, Form, GraphOptions, Sequence, build};
 use elastic_profiler::{
@@ -17,7 +17,7 @@ use elastic_space::budget::Quantity;
 use elastic_space::random::Purpose;
 use elastic_space::{Platform, Seed, Subnet, file};
 
-use crate::exit::Exit;
+use crate::exit::{Exit, WrongUsage};
 use crate::operators;
 use crate::platforms::{self, NamedPlatform, PROFILES};
 use crate::process;
@@ -187,7 +187,7 @@ fn open(folder: Option<&Path>, reporter: &Reporter) -> anyhow::Result<Run> {
 fn count(asked: Option<usize>, platform: &Platform) -> anyhow::Result<usize> {
     let count = asked.unwrap_or(platform.measure.subnets);
     if count < 2 {
-        bail!("--subnets is {count}: a latency model needs at least 2");
+        return Err(WrongUsage(format!("--subnets is {count}: a latency model needs at least 2")).into());
     }
     Ok(count)
 }
