@@ -152,7 +152,7 @@ fn shards_that_cannot_be_used() {
         ("profile merge --plan other", 1, "other/shards"),
         (
             "profile plan --platform host-tract --subnets 1",
-            1,
+            2,
             "--subnets is 1: a latency model needs at least 2",
         ),
     ] {

@@ -7,7 +7,7 @@ use burn_flex::FlexTensor;
 use pulp::{Simd, WithSimd};
 
 use super::elementwise::{filled, floats, part, shape, tensor};
-use super::planes::{Lane, Meeting, Places, Plane, Weights, correlate, weight_gradient};
+use super::planes::{Columns, Lane, Meeting, Places, Plane, Weights, correlate, weight_gradient};
 use super::{Window, kernels};
 
 /// Values of one task's input.
@@ -134,8 +134,8 @@ impl WithSimd for Forward<'_> {
         let Geometry { window, size: [height, _], out: [out_height, out_width], .. } = geometry;
         let mut plane = geometry.input_plane::<S>();
         let mut weights = Weights::new::<S>(window.kernel);
-        let columns: Vec<Meeting> =
-            (0..window.kernel).map(|weight| Meeting { at: plane.column(weight), weight }).collect();
+        let columns = (0..window.kernel).map(|weight| Meeting { at: plane.column(weight), weight });
+        let columns = Columns::new(columns.collect());
         let rows: Vec<Vec<Meeting>> = (0..out_height)
             .map(|place| {
                 let taps = window.inside(place, window.padding.top, height);
@@ -187,10 +187,10 @@ impl WithSimd for Backward<'_> {
             })
             .collect();
         // The columns of one remainder by the stride meet the same taps.
-        let columns: Vec<Vec<Meeting>> = (0..stride)
+        let columns: Vec<Columns> = (0..stride)
             .map(|remainder| {
                 let taps = (remainder..kernel).step_by(stride).enumerate();
-                taps.map(|(back, weight)| Meeting { at: before - back, weight }).collect()
+                Columns::new(taps.map(|(back, weight)| Meeting { at: before - back, weight }).collect())
             })
             .collect();
         for lane in geometry.lanes::<S>() {

@@ -141,6 +141,24 @@ pub(super) struct Meeting {
     pub(super) weight: usize,
 }
 
+/// The columns of a plane that a row of the weight meets.
+pub(super) struct Columns {
+    meetings: Vec<Meeting>,
+    /// Where they are neighbours, from the first on: whether the weights go the other way.
+    neighbours: Option<bool>,
+}
+
+impl Columns {
+    pub(super) fn new(meetings: Vec<Meeting>) -> Self {
+        let last = meetings.len().saturating_sub(1);
+        let along = meetings.iter().enumerate().all(|(at, meeting)| (meeting.at, meeting.weight) == (at, at));
+        let against =
+            meetings.iter().enumerate().all(|(at, meeting)| (meeting.at, meeting.weight) == (last - at, at));
+        let neighbours = if along { Some(false) } else { against.then_some(true) };
+        Self { meetings, neighbours }
+    }
+}
+
 /// Pixels of the result: `count` of them, `step` apart.
 pub(super) struct Places<'a> {
     pub(super) values: &'a mut [f32],
@@ -155,11 +173,11 @@ pub(super) fn correlate<S: Simd>(
     simd: S,
     (plane, base): (&Plane, usize),
     weights: &Weights,
-    (rows, columns): (&[Meeting], &[Meeting]),
+    (rows, columns): (&[Meeting], &Columns),
     lane: Lane,
     to: &mut Places<'_>,
 ) {
-    let mut place = 0;
+    let (mut place, taps) = (0, (columns.meetings.len(), columns.neighbours));
     while place < to.count {
         let left = to.count - place;
         let mut store = |sums: &[S::f32s]| {
@@ -168,10 +186,16 @@ pub(super) fn correlate<S: Simd>(
             }
         };
         if left > SMALL_TILE {
-            store(&tile::<S, TILE>(simd, plane, base + place, weights, rows, columns));
+            let base = base + place;
+            store(&match taps {
+                (3, Some(turned)) => neighbours::<S, TILE, 3>(simd, plane, base, weights, rows, turned),
+                (5, Some(turned)) => neighbours::<S, TILE, 5>(simd, plane, base, weights, rows, turned),
+                (7, Some(turned)) => neighbours::<S, TILE, 7>(simd, plane, base, weights, rows, turned),
+                _ => tile::<S, TILE>(simd, plane, base, weights, rows, &columns.meetings),
+            });
             place += TILE;
         } else {
-            store(&tile::<S, SMALL_TILE>(simd, plane, base + place, weights, rows, columns));
+            store(&tile::<S, SMALL_TILE>(simd, plane, base + place, weights, rows, &columns.meetings));
             place += SMALL_TILE;
         }
     }
@@ -193,6 +217,31 @@ fn tile<S: Simd, const PLACES: usize>(
         for column in columns {
             let weight = weights[column.weight];
             for (sum, &x) in sums.iter_mut().zip(&pixels[column.at..][..PLACES]) {
+                *sum = simd.mul_add_e_f32s(x, weight, *sum);
+            }
+        }
+    }
+    sums
+}
+
+/// [`tile`] where the columns of a row are neighbours: so many of them that the compiler can keep each pixel in a register for all
+/// the places that read it. `turned`: the first column meets the last weight.
+#[inline(always)]
+fn neighbours<S: Simd, const PLACES: usize, const TAPS: usize>(
+    simd: S,
+    plane: &Plane,
+    base: usize,
+    weights: &Weights,
+    rows: &[Meeting],
+    turned: bool,
+) -> [S::f32s; PLACES] {
+    let mut sums = [simd.splat_f32s(0.0); PLACES];
+    for row in rows {
+        let pixels = &plane.row::<S>(row.at)[base..][..PLACES + TAPS - 1];
+        let weights = &weights.vectors.all::<S>()[row.weight * TAPS..][..TAPS];
+        for tap in 0..TAPS {
+            let weight = weights[if turned { TAPS - 1 - tap } else { tap }];
+            for (sum, &x) in sums.iter_mut().zip(&pixels[tap..][..PLACES]) {
                 *sum = simd.mul_add_e_f32s(x, weight, *sum);
             }
         }
