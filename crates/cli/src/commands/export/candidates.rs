@@ -129,6 +129,13 @@ fn slowdown_note(slowdown: f64) -> String {
     )
 }
 
+/// Of candidates by the shares of a budget that they are predicted to take, best accuracy first: the first that holds it if all take so many times
+/// as much; where there is none, the one that takes least.
+fn most_promising(shares: &[f64], correction: f64) -> usize {
+    let least = || (0..shares.len()).min_by(|&a, &b| shares[a].total_cmp(&shares[b]));
+    shares.iter().position(|share| share * correction <= 1.0).or_else(least).unwrap_or_default()
+}
+
 impl Job<'_> {
     /// The best candidate that holds the budgets when it is measured on its platform, in its fastest form.
     pub(super) fn choose(&self, outcome: &Outcome) -> anyhow::Result<Winner> {
@@ -141,7 +148,8 @@ impl Job<'_> {
         let (mut tried, mut excess) = (0, 1.0_f64);
         while tried < MEASURED_CANDIDATES && held.len() < wanted && !left.is_empty() {
             let correction = if tried < TRUSTED_CANDIDATES { 1.0 } else { excess };
-            let point = left.remove(self.most_promising(&left, correction));
+            let shares: Vec<f64> = left.iter().map(|point| self.share(point)).collect();
+            let point = left.remove(most_promising(&shares, correction));
             tried += 1;
             match self.try_on(point, bench.as_mut())? {
                 Tried::Holds(winner) => held.push(*winner),
@@ -160,14 +168,6 @@ impl Job<'_> {
             (None, Some(closest)) => Err(self.missed(tried, closest, slowest).into()),
             (None, None) => anyhow::bail!("the search found no subnet to measure"),
         }
-    }
-
-    /// The most accurate subnet that holds the budgets if its costs on the platform are so many times what is predicted; where
-    /// there is none, the one that costs least.
-    fn most_promising(&self, left: &[&Point], correction: f64) -> usize {
-        let least = || (0..left.len()).min_by(|&a, &b| self.share(left[a]).total_cmp(&self.share(left[b])));
-        let holds = left.iter().position(|point| self.share(point) * correction <= 1.0);
-        holds.or_else(least).unwrap_or_default()
     }
 
     /// The largest share of a budget of what the platform measures, as it is predicted.
@@ -311,5 +311,25 @@ impl Job<'_> {
         }
         let fp32 = self.build(subnet, *writing)?;
         self.fewer_bits.cost(writing.precision, [&fp32, bytes], writing.batch, self.validation)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::most_promising;
+
+    #[test]
+    fn predictions_are_trusted_first_and_corrected_then() {
+        for (shares, correction, expected) in [
+            (&[0.9, 0.8, 0.3][..], 1.0, 0),
+            (&[0.9, 0.8, 0.3], 1.2, 1),
+            (&[0.9, 0.8, 0.3], 3.0, 2),
+            (&[0.9, 0.3, 0.8], 9.0, 1),
+            // Where nothing is measured the first is taken, and where nothing was promised the least.
+            (&[0.0, 0.0], 1.0, 0),
+            (&[0.2, 0.0], f64::INFINITY, 1),
+        ] {
+            assert_eq!(most_promising(shares, correction), expected, "{shares:?} x {correction}");
+        }
     }
 }
