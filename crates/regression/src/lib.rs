@@ -1,6 +1,6 @@
 //! Weighted ridge regression by Cholesky decomposition and its choice of penalty, and the decomposition by itself.
 //!
-//! For the model of a latency and that of an accuracy, which belong to crates side by side.
+//! The regression is the model of a latency; the decomposition is for that of an accuracy too. They belong to crates side by side.
 
 /// The penalties that cross-validation chooses from, largest first so that a tie takes the larger:
 /// 100 to 1e-9 in half decades, for columns of unit variance.
@@ -194,7 +194,7 @@ pub fn cholesky(gram: &[Vec<f64>], penalty: f64) -> Vec<Vec<f64>> {
 }
 
 /// The solution of L L' x = `right`.
-pub fn substitute(lower: &[Vec<f64>], right: &[f64]) -> Vec<f64> {
+fn substitute(lower: &[Vec<f64>], right: &[f64]) -> Vec<f64> {
     let size = right.len();
     let mut x = right.to_vec();
     for i in 0..size {

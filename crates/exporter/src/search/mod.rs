@@ -19,6 +19,8 @@ mod evolution;
 mod generation;
 mod pareto;
 mod predictor;
+mod process;
+mod promise;
 #[cfg(test)]
 mod tests;
 
@@ -234,7 +236,10 @@ pub fn search<E: Evaluator>(
     for (subnet, accuracy) in &settings.known {
         archive.admit_known(subnet, *accuracy)?;
     }
-    let range = seed(&mut archive, space, settings)?;
+    let range = match settings.strategy {
+        Strategy::Random | Strategy::Nsga2 => seed(&mut archive, space, settings)?,
+        Strategy::Predictor => seed(&mut archive, space, &predictor::first(settings))?,
+    };
     evolve(&mut archive, space, &mut |archive, generation| match settings.strategy {
         Strategy::Random => draw(archive, space, settings, generation),
         Strategy::Nsga2 => breed(archive, space, settings, generation, range),

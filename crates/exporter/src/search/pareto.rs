@@ -76,22 +76,29 @@ pub fn thin(front: &[(f64, f64)], most: usize) -> Vec<usize> {
 }
 
 /// Indices of `members` by front, the Pareto front first; ascending within a front.
+///
+/// In the order of usage, a front dominates a member if the most accurate of those that it has so far does, and then so do
+/// all fronts before it: [Jensen, 2003](https://doi.org/10.1109/TEVC.2003.817234).
 pub(super) fn fronts(members: &[Objectives]) -> Vec<Vec<usize>> {
-    let mut dominators: Vec<usize> = members
-        .iter()
-        .map(|&member| members.iter().filter(|other| other.dominates(member)).count())
-        .collect();
-    let mut left: Vec<usize> = (0..members.len()).collect();
-    let mut fronts = Vec::new();
-    while !left.is_empty() {
-        let (front, rest): (Vec<usize>, Vec<usize>) =
-            left.iter().partition(|&&member| dominators[member] == 0);
-        for &member in &rest {
-            dominators[member] -= front.iter().filter(|&&f| members[f].dominates(members[member])).count();
+    let mut order: Vec<usize> = (0..members.len()).collect();
+    order.sort_by(|&a, &b| {
+        let (a, b) = (members[a], members[b]);
+        a.usage.total_cmp(&b.usage).then(b.accuracy.total_cmp(&a.accuracy))
+    });
+    let mut best: Vec<Objectives> = Vec::new();
+    let mut fronts: Vec<Vec<usize>> = Vec::new();
+    for index in order {
+        let member = members[index];
+        let rank = best.partition_point(|best| best.dominates(member));
+        if rank == fronts.len() {
+            best.push(member);
+            fronts.push(Vec::new());
+        } else if member.accuracy > best[rank].accuracy {
+            best[rank] = member;
         }
-        fronts.push(front);
-        left = rest;
+        fronts[rank].push(index);
     }
+    fronts.iter_mut().for_each(|front| front.sort_unstable());
     fronts
 }
 
