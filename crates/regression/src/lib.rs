@@ -193,19 +193,29 @@ pub fn cholesky(gram: &[Vec<f64>], penalty: f64) -> Vec<Vec<f64>> {
     lower
 }
 
-/// The solution of L L' x = `right`.
-fn substitute(lower: &[Vec<f64>], right: &[f64]) -> Vec<f64> {
-    let size = right.len();
-    let mut x = right.to_vec();
-    for i in 0..size {
-        let known: f64 = (0..i).map(|j| lower[i][j] * x[j]).sum();
-        x[i] = (x[i] - known) / lower[i][i];
+/// The solution of L x = `right`.
+pub fn forward(lower: &[Vec<f64>], right: &[f64]) -> Vec<f64> {
+    let mut x: Vec<f64> = Vec::with_capacity(right.len());
+    for (i, (row, value)) in lower.iter().zip(right).enumerate() {
+        let known: f64 = row.iter().zip(&x).map(|(a, b)| a * b).sum();
+        x.push((value - known) / row[i]);
     }
-    for i in (0..size).rev() {
-        let known: f64 = (i + 1..size).map(|j| lower[j][i] * x[j]).sum();
+    x
+}
+
+/// The solution of L' x = `right`.
+pub fn backward(lower: &[Vec<f64>], right: &[f64]) -> Vec<f64> {
+    let mut x = right.to_vec();
+    for i in (0..x.len()).rev() {
+        let known: f64 = (i + 1..x.len()).map(|j| lower[j][i] * x[j]).sum();
         x[i] = (x[i] - known) / lower[i][i];
     }
     x
+}
+
+/// The solution of L L' x = `right`.
+fn substitute(lower: &[Vec<f64>], right: &[f64]) -> Vec<f64> {
+    backward(lower, &forward(lower, right))
 }
 
 #[cfg(test)]

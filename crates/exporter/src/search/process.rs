@@ -2,7 +2,7 @@
 //!
 //! After [Rasmussen and Williams, 2006](https://gaussianprocess.org/gpml/), chapters 2.2, 2.7 and 5.4.1.
 
-use elastic_regression::cholesky;
+use elastic_regression::{backward, cholesky, forward};
 
 /// The variances of what the kernel cannot tell, in units of the kernel, that the marginal likelihood chooses from.
 const NOISES: [f64; 10] = [3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003, 0.0001];
@@ -70,26 +70,6 @@ impl Process {
     pub(super) fn deviation(&self, variance: f64) -> f64 {
         (self.scale * variance).sqrt()
     }
-}
-
-/// L^-1 `right`.
-fn forward(lower: &[Vec<f64>], right: &[f64]) -> Vec<f64> {
-    let mut x: Vec<f64> = Vec::with_capacity(right.len());
-    for (i, (row, value)) in lower.iter().zip(right).enumerate() {
-        x.push((value - dot(&row[..i], &x)) / row[i]);
-    }
-    x
-}
-
-/// L'^-1 `right`.
-fn backward(lower: &[Vec<f64>], right: &[f64]) -> Vec<f64> {
-    let mut x = right.to_vec();
-    for i in (0..x.len()).rev() {
-        x[i] /= lower[i][i];
-        let (rest, known) = x.split_at_mut(i);
-        rest.iter_mut().zip(&lower[i]).for_each(|(x, value)| *x -= value * known[0]);
-    }
-    x
 }
 
 pub(super) fn dot(a: &[f64], b: &[f64]) -> f64 {
