@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use elastic_runtime::{NodeTime, NodesError, OpenError, node_times};
+use elastic_runtime::{NodeTime, NodesError, OpenError, node_times, peak_memory};
 use elastic_space::Seed;
 use elastic_space::platform::{CpuFallback, Measure, OnnxRuntime, Platform, Provider, Runtime, Transport};
 use thiserror::Error;
@@ -16,7 +16,6 @@ use crate::inputs::{GivenInput, Shapes, random_values};
 use crate::local::{LocalDevice, OpenDeviceError, Startup};
 use crate::measure::{MeasureError, measure_rounds};
 use crate::summary::{Course, Measurement, summarise};
-use crate::vitals::peak_memory;
 
 /// Runs in which nodes are timed one by one.
 const NODE_RUNS: usize = 20;

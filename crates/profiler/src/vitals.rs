@@ -1,4 +1,4 @@
-//! What the processor says of itself around a visit: frequency, throttling, energy; and the memory of this process.
+//! What the processor says of itself around a visit: frequency, throttling, energy.
 
 use std::path::{Path, PathBuf};
 
@@ -111,30 +111,6 @@ fn read(path: &Path) -> Option<u64> {
     std::fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
-/// The most memory that this process has held, in bytes.
-///
-/// Not `ru_maxrss`: on Linux that begins with what the process held which started this one.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-pub(crate) fn peak_memory() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kilobytes: u64 = peak.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kilobytes * 1024)
-}
-
-/// The most memory that this process has held, in bytes.
-#[cfg(target_vendor = "apple")]
-pub(crate) fn peak_memory() -> Option<u64> {
-    use nix::sys::resource::{UsageWho, getrusage};
-    u64::try_from(getrusage(UsageWho::RUSAGE_SELF).ok()?.max_rss()).ok()
-}
-
-/// Other systems are not asked.
-#[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
-pub(crate) fn peak_memory() -> Option<u64> {
-    None
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -193,10 +169,5 @@ mod tests {
         ] {
             assert_eq!(before.energy_until(&after, 2000.0), expected, "{before:?} {after:?}");
         }
-    }
-
-    #[test]
-    fn this_process_has_held_memory() {
-        assert!(peak_memory().is_some_and(|bytes| bytes > 1_000_000), "{:?}", peak_memory());
     }
 }

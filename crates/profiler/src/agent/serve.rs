@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use elastic_runtime::OpenError;
+use elastic_runtime::{OpenError, peak_memory};
 use elastic_space::{Platform, Seed};
 use thiserror::Error;
 
@@ -21,7 +21,7 @@ use crate::device::{NotMeasured, Task, check_fallback, check_here, nodes_here, o
 use crate::identity::Host;
 use crate::local::OpenDeviceError;
 use crate::measure::{Session, microseconds};
-use crate::vitals::{Sensors, peak_memory};
+use crate::vitals::Sensors;
 
 /// How often a busy agent says that it is there.
 const ALIVE_EVERY: Duration = Duration::from_secs(5);

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use elastic_runtime::peak_memory;
+
 use crate::metrics::Record;
 
 /// Steps of this process since the last line of the log, and their time.
@@ -43,12 +45,4 @@ impl Window {
             peak_memory_bytes: peak_memory(),
         }
     }
-}
-
-/// The highest resident memory of this process so far, in bytes.
-fn peak_memory() -> Option<u64> {
-    use nix::sys::resource::{UsageWho, getrusage};
-    let kilobytes = u64::try_from(getrusage(UsageWho::RUSAGE_SELF).ok()?.max_rss()).ok()?;
-    // Apple's kernel counts in bytes.
-    Some(if cfg!(target_vendor = "apple") { kilobytes } else { kilobytes * 1024 })
 }
