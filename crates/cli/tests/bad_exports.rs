@@ -4,6 +4,7 @@ mod common;
 
 use common::Bench;
 use common::mistakes::{ACCURACIES, VERIFY, case, check, data_file, typed};
+use common::reports::promise_no_time_at_all;
 use elastic_exporter::onnx::ModelProto;
 use prost::Message;
 
@@ -44,31 +45,17 @@ fn budgets() {
         case(
             "a latency that only the model meets",
             "--quiet export --budget 0.001us --platform host-tract",
-            |b| promise_no_time_at_all(b, 1e9),
+            |b| promise_no_time_at_all(b, PROFILE, 1e9),
         )
         .code(6),
         case(
             "a latency on a machine that has become slower",
             "--quiet export --budget 0.001us --platform host-tract",
-            |b| promise_no_time_at_all(b, 1e-3),
+            |b| promise_no_time_at_all(b, PROFILE, 1e-3),
         )
         .code(5),
     ];
     check("budgets", Bench::finished, &cases);
-}
-
-/// Makes tract's latency model predict 0 for every subnet, and the reference have taken so many microseconds.
-fn promise_no_time_at_all(bench: &Bench, reference_us: f64) {
-    let profile = bench.read("profiles/host-tract.json");
-    let mut profile: serde_json::Value = serde_json::from_slice(&profile).expect("a profile is JSON");
-    profile["measurements"][0]["latency"]["p50_us"] = reference_us.into();
-    let model = &mut profile["latency_model"];
-    model["intercept"] = 0.0.into();
-    model["floor"] = 0.0.into();
-    for coefficient in model["coefficients"].as_array_mut().expect("a list") {
-        *coefficient = 0.0.into();
-    }
-    bench.write("profiles/host-tract.json", profile.to_string());
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod common;
 
 use common::Bench;
+use common::reports::promise;
 use serde_json::Value;
 
 const EXPORT: &str = "export --platform host-tract --form portable --population 4 --evaluations 12";
@@ -17,16 +18,6 @@ fn weighed() -> Bench {
 
 fn profile(bench: &Bench) -> Value {
     serde_json::from_slice(&bench.read(PROFILE)).expect("a profile is JSON")
-}
-
-/// Makes a model of a profile predict so much for every subnet.
-fn promise(profile: &mut Value, model: &str, cost: f64) {
-    let model = &mut profile[model];
-    model["intercept"] = cost.into();
-    model["floor"] = 0.0.into();
-    for coefficient in model["coefficients"].as_array_mut().expect("a list") {
-        *coefficient = 0.0.into();
-    }
 }
 
 #[test]
