@@ -192,25 +192,19 @@ impl Quantity {
     }
 }
 
+/// The quantity of a name, in a text.
+fn named(name: &str, text: &str) -> Result<Quantity, InvalidBudget> {
+    let quantity = Quantity::ALL.into_iter().find(|quantity| quantity.name().eq_ignore_ascii_case(name));
+    quantity.ok_or_else(|| InvalidBudget::Quantity { text: text.to_owned(), name: name.to_owned() })
+}
+
 impl FromStr for Budget {
     type Err = InvalidBudget;
 
     fn from_str(text: &str) -> Result<Self, InvalidBudget> {
-        let (name, trimmed) = match text.split_once('=') {
-            Some((name, rest)) => (Some(name.trim()), rest.trim()),
+        let (asked, trimmed) = match text.split_once('=') {
+            Some((name, rest)) => (Some(named(name.trim(), text)?), rest.trim()),
             None => (None, text.trim()),
-        };
-        let asked = match name {
-            Some(name) => Some(
-                Quantity::ALL
-                    .into_iter()
-                    .find(|quantity| quantity.name().eq_ignore_ascii_case(name))
-                    .ok_or_else(|| InvalidBudget::Quantity {
-                        text: text.to_owned(),
-                        name: name.to_owned(),
-                    })?,
-            ),
-            None => None,
         };
         let split = trimmed
             .find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | '-' | '+' | '_')))
