@@ -129,6 +129,12 @@ fn slowdown_note(slowdown: f64) -> String {
     )
 }
 
+/// How much of a budget a subnet is predicted to take.
+fn predicted_share(point: &Point, budget: &Budget) -> f64 {
+    let cost = point.costs.iter().find(|(quantity, _)| *quantity == budget.quantity);
+    cost.map_or(0.0, |(_, cost)| cost / budget.limit)
+}
+
 /// Of candidates by the shares of a budget that they are predicted to take, best accuracy first: the first that holds it if all take so many times
 /// as much; where there is none, the one that takes least.
 fn most_promising(shares: &[f64], correction: f64) -> usize {
@@ -154,7 +160,7 @@ impl Job<'_> {
             match self.try_on(point, bench.as_mut())? {
                 Tried::Holds(winner) => held.push(*winner),
                 Tried::Misses { missed, slowdown, .. } => {
-                    excess = excess.max(missed.share() / self.share(point));
+                    excess = excess.max(missed.share() / predicted_share(point, &missed.budget));
                     let is_closer = closest.is_none_or(|closest| missed.share() < closest.share());
                     closest = if is_closer { Some(missed) } else { closest };
                     slowest = slowest.max(slowdown);
@@ -172,12 +178,8 @@ impl Job<'_> {
 
     /// The largest share of a budget of what the platform measures, as it is predicted.
     fn share(&self, point: &Point) -> f64 {
-        let share = |budget: &Budget| {
-            let cost = point.costs.iter().find(|(quantity, _)| *quantity == budget.quantity);
-            cost.map_or(0.0, |(_, cost)| cost / budget.limit)
-        };
         let measured = self.budgets.iter().filter(|budget| budget.quantity.is_measured());
-        measured.map(share).fold(0.0, f64::max)
+        measured.map(|budget| predicted_share(point, budget)).fold(0.0, f64::max)
     }
 
     /// What is said where none of so many candidates holds the budgets when it is measured.
