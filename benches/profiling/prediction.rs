@@ -19,9 +19,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let profile = ProfileFile::read(Path::new(&words[0]))?;
     let held_out: usize = words[1].parse()?;
-    let names = profile.space.cost_feature_names();
+    let seen = profile.space.cost_features();
+    let names = seen.names();
     let features: Vec<Vec<f64>> =
-        profile.measurements.iter().map(|measured| profile.space.cost_features(&measured.subnet)).collect();
+        profile.measurements.iter().map(|measured| seen.of(&measured.subnet)).collect();
     let measured_us: Vec<f64> = profile.measurements.iter().map(|measured| measured.latency.p50_us).collect();
     let first = measured_us.len() - held_out;
     for count in &words[2..] {

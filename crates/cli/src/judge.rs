@@ -8,7 +8,7 @@ use elastic_exporter::precision::{Precision, reduced_size};
 use elastic_exporter::search::Evaluator;
 use elastic_profiler::CostModel;
 use elastic_space::budget::Quantity;
-use elastic_space::{Array, Subnet};
+use elastic_space::{Array, CostFeatures, Subnet};
 use elastic_trainer::evaluate::accuracy;
 
 use crate::accuracies::Accuracies;
@@ -25,6 +25,8 @@ pub(crate) struct Judge<'a, 'r> {
     writing: Writing,
     metadata: &'a Metadata<'a>,
     gauges: &'a [Gauge<'a>],
+    /// What these see of a subnet.
+    features: CostFeatures<'a>,
     /// The precisions in which the file may be written.
     precisions: Vec<Precision>,
     /// What they make of the latency, where they were measured.
@@ -88,6 +90,7 @@ impl<'a, 'r> Judge<'a, 'r> {
             writing,
             metadata,
             gauges,
+            features: run.model.space.cost_features(),
             precisions: vec![Precision::Fp32],
             lines: &[],
             images: &validation.images,
@@ -131,7 +134,7 @@ impl Evaluator for Judge<'_, '_> {
             Quantity::Params => space.cost(subnet).params as f64,
             Quantity::FileSize => self.file_size(subnet)? as f64,
             Quantity::Latency | Quantity::Memory | Quantity::Energy => {
-                let features = space.cost_features(subnet);
+                let features = self.features.of(subnet);
                 let units = |gauge: &Gauge<'_>| {
                     let cost = gauge.model.predict(&features);
                     let is_latency = quantity == Quantity::Latency;

@@ -6,7 +6,7 @@ use elastic_space::Subnet;
 
 use crate::device::{Task, measure_on, memory_of_each};
 use crate::inputs::Shapes;
-use crate::profile::{MeasuredSubnet, Models, ProfileError, ProfileFile, ProfileRequest, measured_subnets};
+use crate::profile::{MeasuredSubnet, ProfileError, ProfileFile, ProfileRequest, measured_subnets};
 use crate::statistics::{conformal, sorted};
 
 /// A subnet is near a latency within this share of it.
@@ -34,12 +34,13 @@ impl ProfileFile {
     /// no others, or none there.
     pub fn draw_near(&self, latency_us: f64, count: usize, rng: &mut impl Rng) -> Vec<Subnet> {
         let mut drawn: Vec<Subnet> = Vec::with_capacity(count);
+        let seen = self.space.cost_features();
         for _ in 0..DRAWS {
             if drawn.len() == count {
                 break;
             }
             let subnet = self.space.draw(rng);
-            let us = self.latency_model.predict(&self.space.cost_features(&subnet));
+            let us = self.latency_model.predict(&seen.of(&subnet));
             let is_new = || {
                 !drawn.contains(&subnet) && self.measurements.iter().all(|measured| measured.subnet != subnet)
             };
@@ -76,8 +77,6 @@ impl ProfileFile {
             all.skip(1)
                 .map(|further| MeasuredSubnet { latency: further.latency.beside(reference_us), ..further }),
         );
-        let Models { latency_model, memory_model, energy_model } =
-            Models::fit(&self.space, &measurements, request.base, request.seed)?;
-        Ok(Self { course, measurements, latency_model, memory_model, energy_model, ..self })
+        Ok(Self { course, measurements, ..self }.fitted(request.base, request.seed)?)
     }
 }

@@ -157,13 +157,23 @@ impl ProfileFile {
         if profile.schema != SCHEMA {
             return Err(ReadProfileError::Schema { path: path.to_owned(), found: profile.schema });
         }
-        if profile.latency_model.feature_names == profile.space.cost_feature_names() {
+        if profile.latency_model.feature_names == profile.space.cost_features().names() {
             return Ok(profile);
         }
-        let fitted = Models::fit(&profile.space, &profile.measurements, None, Seed(profile.seed));
+        let seed = Seed(profile.seed);
+        profile.fitted(None, seed).map_err(|source| ReadProfileError::Fit { path: path.to_owned(), source })
+    }
+
+    /// Microseconds of one run of a subnet, as the latency model predicts it.
+    pub fn predicted_us(&self, subnet: &Subnet) -> f64 {
+        self.latency_model.predict(&self.space.cost_features().of(subnet))
+    }
+
+    /// With models fitted anew to its measurements; the base is that of the latency.
+    pub(crate) fn fitted(self, base: Option<Base<'_>>, seed: Seed) -> Result<Self, FitError> {
         let Models { latency_model, memory_model, energy_model } =
-            fitted.map_err(|source| ReadProfileError::Fit { path: path.to_owned(), source })?;
-        Ok(Self { latency_model, memory_model, energy_model, ..profile })
+            Models::fit(&self.space, &self.measurements, base, seed)?;
+        Ok(Self { latency_model, memory_model, energy_model, ..self })
     }
 
     /// The model of a quantity that is measured; `None` where it was not, and of other quantities.
@@ -239,11 +249,13 @@ impl Models {
         base: Option<Base<'_>>,
         seed: Seed,
     ) -> Result<Self, FitError> {
+        let seen = space.cost_features();
+        let names = seen.names();
         let fit = |base, cost: &dyn Fn(&MeasuredSubnet) -> Option<f64>| {
             let measured = measurements.iter().filter_map(|measured| Some((measured, cost(measured)?)));
             let (features, costs): (Vec<Vec<f64>>, Vec<f64>) =
-                measured.map(|(measured, cost)| (space.cost_features(&measured.subnet), cost)).unzip();
-            CostModel::fit_from(base, &space.cost_feature_names(), &features, &costs, seed)
+                measured.map(|(measured, cost)| (seen.of(&measured.subnet), cost)).unzip();
+            CostModel::fit_from(base, &names, &features, &costs, seed)
         };
         let optional = |cost: &dyn Fn(&MeasuredSubnet) -> Option<f64>| match fit(None, cost) {
             Ok(model) => Ok(Some(model)),

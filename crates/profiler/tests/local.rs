@@ -124,7 +124,7 @@ fn profiles_of_this_machine_are_whole_and_survive_their_file() {
             assert_eq!(node.provider, provider, "{file_name}: {node:?}");
         }
         assert_eq!((made.latency_model.rows, made.latency_model.cv.folds), (3, 3), "{file_name}");
-        assert_eq!(made.latency_model.feature_names, space.cost_feature_names(), "{file_name}");
+        assert_eq!(made.latency_model.feature_names, space.cost_features().names(), "{file_name}");
         assert_eq!(
             (&made.platform, made.seed, &made.checkpoint[..]),
             (&platform, 5, "c0ffee"),

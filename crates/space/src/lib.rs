@@ -32,7 +32,7 @@ pub use limits::Limits;
 pub use platform::Platform;
 pub use random::Seed;
 pub use sampling::{Sampler, Sampling};
-pub use search_space::SearchSpace;
+pub use search_space::{CostFeatures, SearchSpace};
 pub use shape::{LayerKind, LayerShape, Shape};
 pub use slot::{Dimension, Place, Slot};
 pub use subnet::Subnet;

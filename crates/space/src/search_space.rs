@@ -11,11 +11,43 @@ use crate::bert::{self, BertSpace, InvalidBertSpace};
 use crate::conv::{ConvSpace, InvalidConvSpace};
 use crate::cost::Cost;
 use crate::genome::{self, Genome};
-use crate::shape::Shape;
+use crate::shape::{LayerShape, Shape};
 use crate::slot::{Dimension, Slot};
 use crate::subnet::Subnet;
 use crate::swin::{InvalidSwinSpace, SwinSpace};
 use crate::vit::{InvalidVitSpace, VitSpace};
+
+/// The subnets of a space as numbers for an additive model of what they cost on a device: [`SearchSpace::features`], and the MACs of
+/// each layer in millions (zero for one that is left out), as a multiply costs more in one kind of layer than in another.
+#[derive(Debug, Clone)]
+pub struct CostFeatures<'a> {
+    space: &'a SearchSpace,
+    /// The names of the layers that multiply, of the largest subnet.
+    layers: Vec<String>,
+}
+
+impl CostFeatures<'_> {
+    /// The name of each number.
+    pub fn names(&self) -> Vec<String> {
+        let layers = self.layers.iter().map(|name| format!("{name} mega-macs"));
+        self.space.feature_names().into_iter().chain(layers).collect()
+    }
+
+    /// The numbers of a subnet.
+    ///
+    /// # Panics
+    ///
+    /// If the subnet is of another family.
+    pub fn of(&self, subnet: &Subnet) -> Vec<f64> {
+        let shape = self.space.shape(subnet);
+        let macs: BTreeMap<&str, u64> =
+            shape.layers.iter().map(|layer| (&layer.name[..], layer.macs())).collect();
+        let of_layer = |name: &String| macs.get(&name[..]).map_or(0.0, |&macs| macs as f64 / 1e6);
+        let mut features = self.space.indicators(subnet, shape.cost());
+        features.extend(self.layers.iter().map(of_layer));
+        features
+    }
+}
 
 /// The choices of every elastic dimension of one family.
 ///
@@ -354,37 +386,25 @@ impl SearchSpace {
     ///
     /// If the subnet is of another family.
     pub fn features(&self, subnet: &Subnet) -> Vec<f64> {
+        self.indicators(subnet, self.cost(subnet))
+    }
+
+    /// [`Self::features`] of a subnet of this cost.
+    fn indicators(&self, subnet: &Subnet, cost: Cost) -> Vec<f64> {
         let values = self.values(subnet).expect("a subnet of this family");
         let mut features = Vec::new();
         for (slot, value) in self.slots().iter().zip(values) {
             features.extend(slot.indicate(value));
         }
-        features.push(self.cost(subnet).macs as f64 / 1e6);
+        features.push(cost.macs as f64 / 1e6);
         features
     }
 
-    /// The names of [`Self::cost_features`].
-    pub fn cost_feature_names(&self) -> Vec<String> {
-        let layers = self.shape(&self.largest()).layers.into_iter().filter(|layer| layer.macs() > 0);
-        self.feature_names()
-            .into_iter()
-            .chain(layers.map(|layer| format!("{} mega-macs", layer.name)))
-            .collect()
-    }
-
-    /// The subnet as numbers for an additive model of what it costs on a device: [`Self::features`], and the MACs of each
-    /// layer in millions (zero for one that is left out), as a multiply costs more in one kind of layer than in another.
-    ///
-    /// # Panics
-    ///
-    /// If the subnet is of another family.
-    pub fn cost_features(&self, subnet: &Subnet) -> Vec<f64> {
-        let shape = self.shape(subnet);
-        let mega_macs: BTreeMap<&str, f64> =
-            shape.layers.iter().map(|layer| (&layer.name[..], layer.macs() as f64 / 1e6)).collect();
-        let all = self.shape(&self.largest()).layers.into_iter().filter(|layer| layer.macs() > 0);
-        let of_layers = all.map(|layer| mega_macs.get(&layer.name[..]).copied().unwrap_or_default());
-        self.features(subnet).into_iter().chain(of_layers).collect()
+    /// What an additive model of the costs on a device sees of the space's subnets.
+    pub fn cost_features(&self) -> CostFeatures<'_> {
+        let multiplies = |layer: &LayerShape| layer.macs() > 0;
+        let layers = self.shape(&self.largest()).layers.into_iter().filter(multiplies);
+        CostFeatures { space: self, layers: layers.map(|layer| layer.name).collect() }
     }
 
     /// The subnet as sizes: the value of each slot over its largest choice (zero for a layer that is left out; for

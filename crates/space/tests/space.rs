@@ -151,7 +151,8 @@ proptest! {
     #[test]
     fn cost_features_have_the_macs_of_each_layer_too(space in spaces(5), seed: u64) {
         let subnet = space.draw(&mut Seed(seed).generator(Purpose::Candidates, 0));
-        let (names, features) = (space.cost_feature_names(), space.cost_features(&subnet));
+        let cost_features = space.cost_features();
+        let (names, features) = (cost_features.names(), cost_features.of(&subnet));
         let first = space.features(&subnet);
         prop_assert_eq!(names.len(), features.len());
         prop_assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len(), "names repeat");

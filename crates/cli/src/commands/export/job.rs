@@ -293,8 +293,7 @@ impl Job<'_> {
 
     /// Microseconds of one run on the platform, as its latency model predicts it.
     pub(super) fn predicted_us(&self, subnet: &Subnet) -> Option<f64> {
-        let features = self.run.model.space.cost_features(subnet);
-        self.profile.map(|profile| profile.latency_model.predict(&features))
+        self.profile.map(|profile| profile.predicted_us(subnet))
     }
 
     fn report(&self, file_name: String, found: &Found, winner: Winner, proof: Proof) -> Report {

@@ -45,10 +45,9 @@ impl Job<'_> {
             return Ok(Vec::new());
         };
         let Some(mut bench) = self.bench()? else { return Ok(Vec::new()) };
-        let space = &self.run.model.space;
         let mut points: BTreeMap<Precision, Vec<(f64, f64)>> = BTreeMap::new();
         for subnet in self.scaled() {
-            let predicted = profile.latency_model.predict(&space.cost_features(&subnet));
+            let predicted = profile.predicted_us(&subnet);
             let files = self.at_batch(&subnet, profile.platform.batch)?;
             let mut fastest: BTreeMap<Precision, f64> = BTreeMap::new();
             for (place, measured) in bench.time(&files)?.fastest_first {

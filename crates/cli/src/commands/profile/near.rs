@@ -132,10 +132,7 @@ impl Near {
 
 /// What to say where no subnet is near a latency.
 fn outside(profile: &ProfileFile, unsure: &[Budget]) -> String {
-    let us = |subnet: &Subnet| {
-        let features = profile.space.cost_features(subnet);
-        Quantity::Latency.format(profile.latency_model.predict(&features))
-    };
+    let us = |subnet: &Subnet| Quantity::Latency.format(profile.predicted_us(subnet));
     let asked: Vec<String> = unsure.iter().map(ToString::to_string).collect();
     format!(
         "--near {}: no subnet that is not measured yet is predicted within {:.0} % of it; the smallest takes about {}, the largest {}",

@@ -160,7 +160,7 @@ fn cost(seen: &Seen, quantity: Quantity, space: &SearchSpace, profile: Option<&P
         Quantity::Params => Some(cost.params as f64),
         Quantity::Latency | Quantity::Memory | Quantity::Energy => {
             let model = profile.and_then(|profile| profile.model(quantity));
-            model.map(|model| model.predict(&space.cost_features(&seen.subnet)))
+            model.map(|model| model.predict(&space.cost_features().of(&seen.subnet)))
         }
         Quantity::FileSize => None,
     }
