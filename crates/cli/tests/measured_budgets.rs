@@ -41,6 +41,12 @@ fn memory_is_profiled_predicted_and_measured_again() {
     let ratio = value("predicted") / value("measured");
     assert!((0.5..2.0).contains(&ratio), "{budget}");
 
+    let told = bench.succeed(&format!("{EXPORT} --budget memory=1GB"));
+    assert!(
+        told.contains("tiny-host-tract-memory-1GB.onnx: budget memory ") && told.contains(" of 1.00 GB"),
+        "{told}"
+    );
+
     let refused = bench.elastic(&format!("{EXPORT} --budget memory=1MB"));
     assert_eq!(refused.code, Some(3), "{}", refused.stderr);
     assert!(refused.stderr.contains("(budget memory=1MB); raise the budget"), "{}", refused.stderr);

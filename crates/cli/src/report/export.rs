@@ -171,11 +171,12 @@ fn facts(exported: &Exported) -> Markup {
 fn budgets(exported: &Exported) -> Markup {
     html! {
         div.table { table {
-            thead { tr { th.number { "asked" } th.number { "predicted" } th.number { "of the written file" } th.number { "used" } } }
+            thead { tr { th { "budget" } th.number { "asked" } th.number { "predicted" } th.number { "of the written file" } th.number { "used" } } }
             tbody {
                 @for Limit { asked, predicted, measured } in &exported.budgets {
                     @let text = |value: f64| asked.quantity.format(value);
                     tr {
+                        th { (asked.quantity.name()) }
                         td.number { (text(asked.limit)) }
                         td.number { (text(*predicted)) }
                         td.number { (text(*measured)) }

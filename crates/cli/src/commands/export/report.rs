@@ -1,5 +1,6 @@
 //! What is written beside a model, and the table of several.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use elastic_exporter::Form;
@@ -80,6 +81,15 @@ pub(super) struct BudgetReport {
     pub(super) measured: f64,
 }
 
+impl fmt::Display for BudgetReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let quantity = self.asked.quantity;
+        // Bytes are those of the file where nothing else is said.
+        let name = if quantity == Quantity::Memory { "memory " } else { "" };
+        write!(f, "{name}{} of {}", quantity.format(self.measured), quantity.format(self.asked.limit))
+    }
+}
+
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(super) struct SearchReport {
@@ -149,17 +159,7 @@ pub(super) fn print(reports: &[Report], out: &Path, accuracies: &Path) {
     );
     println!();
     for report in reports {
-        let budgets: Vec<String> = report
-            .budgets
-            .iter()
-            .map(|b| {
-                format!(
-                    "{} of {}",
-                    b.asked.quantity.format(b.measured),
-                    b.asked.quantity.format(b.asked.limit)
-                )
-            })
-            .collect();
+        let budgets: Vec<String> = report.budgets.iter().map(ToString::to_string).collect();
         if let Some(reason) = report.proof.not_compared {
             println!("{}: {reason}", report.file);
         }

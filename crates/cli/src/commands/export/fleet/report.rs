@@ -124,10 +124,7 @@ pub(in super::super) fn print(report: &FleetReport, out: &Path) {
         .platforms
         .iter()
         .map(|served| {
-            let budgets = served.budgets.iter().map(|budget| {
-                let (quantity, limit) = (budget.asked.quantity, budget.asked.limit);
-                format!("{} of {}", quantity.format(budget.measured), quantity.format(limit))
-            });
+            let budgets = served.budgets.iter().map(ToString::to_string);
             vec![
                 served.platform.clone(),
                 served.file.clone(),

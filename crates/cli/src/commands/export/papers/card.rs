@@ -58,8 +58,7 @@ pub(super) fn of(report: &Report, origin: &Origin, data: &DataConfig) -> String 
         row("median latency", format!("{} on {platform}", Quantity::Latency.format(us)));
     }
     for budget in &report.budgets {
-        let (quantity, limit) = (budget.asked.quantity, budget.asked.limit);
-        row("budget", format!("{} of {}", quantity.format(budget.measured), quantity.format(limit)));
+        row("budget", budget.to_string());
     }
     if let Some(tuned) = report.finetune.as_ref().filter(|tuned| tuned.kept) {
         row(
