@@ -3,7 +3,7 @@
 mod common;
 
 use common::Bench;
-use common::reports::promise;
+use common::reports::{promise, promise_no_time_at_all};
 use serde_json::Value;
 
 const EXPORT: &str = "export --platform host-tract --form portable --population 4 --evaluations 12";
@@ -50,6 +50,12 @@ fn memory_is_profiled_predicted_and_measured_again() {
     let refused = bench.elastic(&format!("{EXPORT} --budget memory=1MB"));
     assert_eq!(refused.code, Some(3), "{}", refused.stderr);
     assert!(refused.stderr.contains("(budget memory=1MB); raise the budget"), "{}", refused.stderr);
+
+    // What is too slow is not weighed: the latency is what it missed, whichever was asked first.
+    promise_no_time_at_all(&bench, PROFILE, 1e9);
+    let slow = bench.elastic(&format!("{EXPORT} --budget memory=1GB --budget 0.001us"));
+    assert_eq!(slow.code, Some(6), "{}", slow.stderr);
+    assert!(slow.stderr.contains("the best of 8 took"), "{}", slow.stderr);
 
     promise(&mut made, "memory_model", 1000.0);
     bench.write(PROFILE, made.to_string());
