@@ -195,16 +195,18 @@ pub(super) fn operators(profile: &ProfileFile, SubnetNodes { subnet, nodes }: &S
 
 fn subnets(profile: &ProfileFile) -> Markup {
     let number = |value: Option<f64>| value.map_or_else(String::new, |value| format!("{value:.1}"));
+    let weighed = profile.memory_model.is_some();
+    let memory = |bytes: u64| Quantity::Memory.format(bytes as f64);
     html! {
         div.table {
             table {
                 thead { tr {
                     th { "subnet" } th.number { "p50 us" } th.number { "p90 us" } th.number { "ratio" } th.number { "95 % interval" }
-                    th.number { "predicted us" } th.number { "load ms" } th.number { "first run ms" } th.number { "MACs" } th.number { "flagged" }
+                    th.number { "predicted us" } th.number { "load ms" } th.number { "first run ms" } @if weighed { th.number { "memory" } } th.number { "MACs" } th.number { "flagged" }
                 } }
                 tbody {
                     @for pair in pairs(profile) {
-                        @let MeasuredSubnet { subnet, latency, load_us, first_run_us, .. } = pair.0;
+                        @let MeasuredSubnet { subnet, latency, load_us, first_run_us, memory_bytes } = pair.0;
                         @let interval = latency.ratio_interval.map_or_else(String::new, |[low, high]| format!("{low:.3} - {high:.3}"));
                         @let flagged = latency.flagged;
                         tr {
@@ -216,6 +218,7 @@ fn subnets(profile: &ProfileFile) -> Markup {
                             td.number { (format!("{:.1}", pair.2)) }
                             td.number { (format!("{:.1}", load_us / 1e3)) }
                             td.number { (format!("{:.2}", first_run_us / 1e3)) }
+                            @if weighed { td.number { (memory_bytes.map(memory).unwrap_or_default()) } }
                             td.number { (Quantity::Macs.format(profile.space.cost(subnet).macs as f64)) }
                             td.number { (format!("{} / {} / {}", flagged.drift, flagged.contended, flagged.slowed)) }
                         }
