@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io::{BufRead, Write};
 
-use elastic_exporter::search::{Evaluator, Settings, search};
+use elastic_exporter::search::{Answering, Evaluator, Margins, Settings, search};
 use elastic_space::budget::Quantity;
 use elastic_space::{SearchSpace, Seed, Subnet};
 
@@ -23,12 +23,12 @@ struct Order {
 #[derive(serde::Deserialize)]
 struct Truth {
     subnet: Subnet,
-    accuracy: f64,
+    margins: Margins,
 }
 
 struct Known<'a> {
     space: &'a SearchSpace,
-    accuracies: &'a BTreeMap<Subnet, f64>,
+    margins: &'a BTreeMap<Subnet, Margins>,
 }
 
 impl Evaluator for Known<'_> {
@@ -39,7 +39,13 @@ impl Evaluator for Known<'_> {
     }
 
     fn accuracy(&mut self, subnet: &Subnet) -> Result<f64, Infallible> {
-        Ok(self.accuracies[subnet])
+        Ok(self.margins[subnet].accuracy())
+    }
+}
+
+impl Answering for Known<'_> {
+    fn margins(&self, subnet: &Subnet) -> Margins {
+        self.margins[subnet].clone()
     }
 }
 
@@ -48,11 +54,11 @@ fn main() {
     let [_, space, truth] = &arguments[..] else { panic!("usage: ours SPACE TRUTH") };
     let space: SearchSpace =
         serde_json::from_slice(&std::fs::read(space).expect("a file")).expect("a search space");
-    let accuracies: BTreeMap<Subnet, f64> = std::fs::read_to_string(truth)
+    let margins: BTreeMap<Subnet, Margins> = std::fs::read_to_string(truth)
         .expect("a file")
         .lines()
         .map(|line| serde_json::from_str::<Truth>(line).expect("a line of truth"))
-        .map(|truth| (truth.subnet, truth.accuracy))
+        .map(|truth| (truth.subnet, truth.margins))
         .collect();
     for line in std::io::stdin().lock().lines() {
         let order: Order = serde_json::from_str(&line.expect("a line")).expect("an order");
@@ -64,7 +70,7 @@ fn main() {
             seed: Seed(order.seed),
             known: Vec::new(),
         };
-        let mut known = Known { space: &space, accuracies: &accuracies };
+        let mut known = Known { space: &space, margins: &margins };
         let outcome =
             search(&space, &[], &mut known, &settings, &mut |_| ()).expect("a search without budgets");
         let points: Vec<[f64; 2]> = outcome

@@ -1,16 +1,16 @@
 //! The validation accuracy of every subnet of a finished run's space, for `benches/search/search.py`.
 //!
 //! Takes the run's folder and a number of images. Prints a line of JSON for each genome of the space: `{"genome": [..],
-//! "subnet": {..}, "accuracy": .., "mega-macs": ..}`. Genomes that differ in layers that are left out have one subnet, which is evaluated once.
+//! "subnet": {..}, "accuracy": .., "margins": "..", "mega-macs": ..}`. Genomes that differ in layers that are left out have one subnet, which is evaluated once.
 
 #[path = "../finished.rs"]
 mod finished;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use elastic_exporter::search::Margins;
 use elastic_space::{Genome, Slot, Subnet};
-use elastic_trainer::evaluate::accuracy;
-use rayon::prelude::*;
+use elastic_trainer::evaluate::margins;
 
 use finished::Finished;
 
@@ -19,6 +19,7 @@ struct Line<'a> {
     genome: &'a Genome,
     subnet: &'a Subnet,
     accuracy: f64,
+    margins: &'a Margins,
     #[serde(rename = "mega-macs")]
     mega_macs: f64,
 }
@@ -30,15 +31,13 @@ fn main() {
     let slots = model.space.slots();
     let genomes: Vec<(Genome, Subnet)> =
         all(&slots).into_iter().map(|genome| (genome.clone(), model.space.decode(&genome))).collect();
-    let mut accuracies: BTreeMap<&Subnet, f64> = genomes.iter().map(|(_, subnet)| (subnet, 0.0)).collect();
-    accuracies
-        .iter_mut()
-        .collect::<Vec<_>>()
-        .into_par_iter()
-        .for_each(|(subnet, value)| *value = accuracy(&supernet, subnet, &images, &labels));
+    let subnets: BTreeSet<&Subnet> = genomes.iter().map(|(_, subnet)| subnet).collect();
+    let of = |subnet| (subnet, Margins::new(&margins(&supernet, subnet, &images, &labels)));
+    let known: BTreeMap<&Subnet, Margins> = subnets.into_iter().map(of).collect();
     for (genome, subnet) in &genomes {
         let mega_macs = model.space.cost(subnet).macs as f64 / 1e6;
-        let line = Line { genome, subnet, accuracy: accuracies[subnet], mega_macs };
+        let margins = &known[subnet];
+        let line = Line { genome, subnet, accuracy: margins.accuracy(), margins, mega_macs };
         println!("{}", serde_json::to_string(&line).expect("plain data"));
     }
 }

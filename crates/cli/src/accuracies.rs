@@ -1,4 +1,4 @@
-//! Accuracies of a run's subnets that outlive the command that measured them.
+//! Accuracies of a run's subnets, answer by answer, that outlive the command that measured them.
 //!
 //! They are lines of a file in the run's folder. A search asks for them in place of a measurement and takes the same way as
 //! without them, so that one that was killed and is run again ends as if nothing had happened, and sooner.
@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
+use elastic_exporter::search::Margins;
 use elastic_space::growing::{BadLine, GrowingFile, json_lines};
 use elastic_space::{Array, Subnet, file};
 use serde::{Deserialize, Serialize};
@@ -16,7 +17,7 @@ use crate::progress::Reporter;
 use crate::runs::Run;
 
 /// The only value of `schema` in a line.
-const SCHEMA: &str = "elastic.accuracy/v1";
+const SCHEMA: &str = "elastic.accuracy/v2";
 
 /// One line of the file.
 #[derive(Debug, Serialize, Deserialize)]
@@ -25,8 +26,8 @@ struct Line {
     schema: String,
     key: Key,
     subnet: Subnet,
-    /// Images whose highest logit is their label's.
-    right: usize,
+    /// Of each image; the share of those above zero is the accuracy.
+    margins: Margins,
 }
 
 /// What an accuracy depends on besides the subnet.
@@ -45,8 +46,8 @@ struct Key {
 pub(crate) struct Accuracies<'a> {
     path: PathBuf,
     key: Key,
-    /// The right answers of each subnet that was measured before.
-    right: BTreeMap<Subnet, usize>,
+    /// Of each subnet that was measured.
+    margins: BTreeMap<Subnet, Margins>,
     /// None where nothing can be kept.
     file: Option<GrowingFile>,
     reporter: &'a Reporter,
@@ -66,8 +67,8 @@ impl<'a> Accuracies<'a> {
             images: validation.labels.len(),
             data: digest(run, validation),
         };
-        let right = if path.exists() { read(&path, &key)? } else { BTreeMap::new() };
-        let mut opened = Self { path: path.clone(), key, right, file: None, reporter };
+        let margins = if path.exists() { read(&path, &key)? } else { BTreeMap::new() };
+        let mut opened = Self { path: path.clone(), key, margins, file: None, reporter };
         match GrowingFile::share(path) {
             Ok(file) => opened.file = Some(file),
             Err(error) => opened.give_up(&error),
@@ -80,19 +81,18 @@ impl<'a> Accuracies<'a> {
         &self.path
     }
 
-    /// The accuracy of a subnet, if it was measured before.
-    pub(crate) fn get(&self, subnet: &Subnet) -> Option<f64> {
-        self.right.get(subnet).map(|&right| right as f64 / self.key.images as f64)
+    /// What a subnet answers, if it was measured.
+    pub(crate) fn get(&self, subnet: &Subnet) -> Option<&Margins> {
+        self.margins.get(subnet)
     }
 
-    /// Keeps an accuracy that was measured.
-    pub(crate) fn add(&mut self, subnet: &Subnet, accuracy: f64) {
-        let right = (accuracy * self.key.images as f64).round() as usize;
-        self.right.insert(subnet.clone(), right);
-        let line = Line { schema: SCHEMA.to_owned(), key: self.key.clone(), subnet: subnet.clone(), right };
-        let line = serde_json::to_string(&line).expect("a line is plain data") + "\n";
+    /// Keeps what was measured.
+    pub(crate) fn add(&mut self, subnet: &Subnet, margins: Margins) {
+        let line = Line { schema: SCHEMA.to_owned(), key: self.key.clone(), subnet: subnet.clone(), margins };
+        let text = serde_json::to_string(&line).expect("a line is plain data") + "\n";
+        self.margins.insert(line.subnet, line.margins);
         if let Some(file) = &mut self.file
-            && let Err(error) = file.append_alone(line.as_bytes())
+            && let Err(error) = file.append_alone(text.as_bytes())
         {
             self.file = None;
             self.give_up(&error);
@@ -106,27 +106,28 @@ impl<'a> Accuracies<'a> {
     }
 }
 
-fn read(path: &Path, key: &Key) -> anyhow::Result<BTreeMap<Subnet, usize>> {
+fn read(path: &Path, key: &Key) -> anyhow::Result<BTreeMap<Subnet, Margins>> {
     const REMEDY: &str =
         "the file was changed or is from another version: remove it, and its accuracies are measured again";
     let fail = |BadLine { line, source }| {
         anyhow::anyhow!("read {}, line {line}: {source}; {REMEDY}", path.display())
     };
     let lines: Vec<Line> = json_lines(&file::read(path)?).map_err(fail)?;
-    let mut right = BTreeMap::new();
+    let mut margins = BTreeMap::new();
     for (index, line) in lines.into_iter().enumerate() {
         let at = || format!("read {}, line {}", path.display(), index + 1);
         if line.schema != SCHEMA {
             bail!("{}: schema is `{}`, this version reads `{SCHEMA}`; {REMEDY}", at(), line.schema);
         }
-        if line.right > line.key.images {
-            bail!("{}: {} of {} images are right; {REMEDY}", at(), line.right, line.key.images);
+        let examples = line.margins.examples();
+        if examples != line.key.images {
+            bail!("{}: {examples} margins for {} images; {REMEDY}", at(), line.key.images);
         }
         if line.key == *key {
-            right.insert(line.subnet, line.right);
+            margins.insert(line.subnet, line.margins);
         }
     }
-    Ok(right)
+    Ok(margins)
 }
 
 /// What the network is given, whatever files it came from.

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use elastic_data::Examples;
 use elastic_exporter::file_size;
 use elastic_exporter::precision::{Precision, reduced_size};
-use elastic_exporter::search::Evaluator;
+use elastic_exporter::search::{Answering, Evaluator, Margins};
 use elastic_profiler::CostModel;
 use elastic_space::budget::Quantity;
 use elastic_space::{Array, CostFeatures, Subnet};
-use elastic_trainer::evaluate::accuracy;
+use elastic_trainer::evaluate::margins;
 
 use crate::accuracies::Accuracies;
 use crate::exit::WrongUsage;
@@ -149,13 +149,21 @@ impl Evaluator for Judge<'_, '_> {
     fn accuracy(&mut self, subnet: &Subnet) -> anyhow::Result<f64> {
         let accuracy = if let Some(known) = self.accuracies.get(subnet) {
             self.cached += 1;
-            known
+            known.accuracy()
         } else {
-            let measured = accuracy(&self.run.loaded.supernet, subnet, self.images, self.labels);
+            let measured =
+                Margins::new(&margins(&self.run.loaded.supernet, subnet, self.images, self.labels));
+            let accuracy = measured.accuracy();
             self.accuracies.add(subnet, measured);
-            measured
+            accuracy
         };
         self.measured.insert(subnet.clone(), accuracy);
         Ok(accuracy)
+    }
+}
+
+impl Answering for Judge<'_, '_> {
+    fn margins(&self, subnet: &Subnet) -> Margins {
+        self.accuracies.get(subnet).expect("a search's accuracies are all kept").clone()
     }
 }

@@ -86,13 +86,13 @@ fn exports() {
             "export --budget 1mflops --form contrib-attention --platform host-tract",
         ),
         case("accuracies that were changed", "export --budget 1mflops", |b| {
-            b.edit(ACCURACIES, "\"right\"", "\"wrong\"");
+            b.edit(ACCURACIES, "\"margins\"", "\"margin\"");
         }),
         case("accuracies of another version", "export --budget 1mflops", |b| {
-            b.edit(ACCURACIES, "accuracy/v1", "accuracy/v2");
+            b.edit(ACCURACIES, "accuracy/v2", "accuracy/v1");
         }),
-        case("more right answers than images", "export --budget 1mflops", |b| {
-            b.edit(ACCURACIES, "\"images\":20", "\"images\":0");
+        case("accuracies of fewer images than they say", "export --budget 1mflops", |b| {
+            b.edit(ACCURACIES, "\"images\":20", "\"images\":21");
         }),
     ];
     check("exports", Bench::finished, &cases);

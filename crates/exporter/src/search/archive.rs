@@ -8,7 +8,7 @@ use elastic_space::{Budget, Genome, SearchSpace, Slot, Subnet};
 
 use super::evolution::Parents;
 use super::pareto::{self, Objectives};
-use super::{Evaluator, Outcome, Point, Progress, SearchError};
+use super::{Answering, Evaluator, Margins, Outcome, Point, Progress, SearchError};
 
 /// One in so many of a population is of the elite.
 ///
@@ -48,6 +48,14 @@ struct Candidate {
     genome: Genome,
     point: Point,
     usage: f64,
+}
+
+impl<E: Answering> Archive<'_, E> {
+    /// The evaluated subnets with their margins.
+    pub(super) fn margins(&self) -> impl Iterator<Item = (&Subnet, Margins)> {
+        let subnets = self.candidates.iter().map(|candidate| &candidate.point.subnet);
+        subnets.map(|subnet| (subnet, self.evaluator.margins(subnet)))
+    }
 }
 
 impl<'a, E: Evaluator> Archive<'a, E> {
@@ -162,11 +170,6 @@ impl<'a, E: Evaluator> Archive<'a, E> {
             ranked: survivors.into_iter().map(|(index, standing)| (genome(index), standing)).collect(),
             elite: self.ranked().into_iter().take(count.div_ceil(ELITE_DIVISOR)).map(genome).collect(),
         }
-    }
-
-    /// The evaluated subnets with their accuracies.
-    pub(super) fn measured(&self) -> impl Iterator<Item = (&Subnet, f64)> {
-        self.candidates.iter().map(|candidate| (&candidate.point.subnet, candidate.point.accuracy))
     }
 
     /// The genomes of the evaluated subnets.

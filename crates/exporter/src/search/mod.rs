@@ -8,8 +8,8 @@
 //!   up and use of the budget down; tournaments by rank and crowding; crossover and mutation per slot. The most accurate
 //!   subnets tend to use the budget up, so most children grow until nothing larger fits, and half of the parents come from
 //!   the most accurate ones, wherever they are on the front.
-//! - `Predictor` measures a few subnets at a time, chosen by `Nsga2` on a model of the accuracy that is fitted anew to all
-//!   that were measured before, after LINAS, [Cummings et al., 2022](https://arxiv.org/abs/2205.10358).
+//! - `Predictor` measures a few subnets at a time, chosen by `Nsga2` on a model of the accuracy that is fitted anew to the
+//!   answers of all that were measured before, after LINAS, [Cummings et al., 2022](https://arxiv.org/abs/2205.10358).
 //!
 //! The search knows slots and genomes of `elastic_space`, and no family.
 
@@ -17,6 +17,7 @@ mod archive;
 mod assign;
 mod evolution;
 mod generation;
+mod margins;
 mod pareto;
 mod predictor;
 mod process;
@@ -35,6 +36,7 @@ use serde::Serialize;
 use thiserror::Error;
 
 pub use assign::{Assignment, Candidate, assign};
+pub use margins::Margins;
 pub use pareto::thin;
 
 use archive::Archive;
@@ -117,6 +119,13 @@ pub trait Evaluator {
     ///
     /// The evaluator's own.
     fn accuracy(&mut self, subnet: &Subnet) -> Result<f64, Self::Error>;
+}
+
+/// An evaluator that knows each answer of the subnets whose accuracy it was asked for.
+pub trait Answering: Evaluator {
+    /// The answers of which the accuracy of a subnet is the share of right ones, to the same examples for each subnet.
+    /// Asked for a subnet whose accuracy was given, or is among [`Settings::known`].
+    fn margins(&self, subnet: &Subnet) -> Margins;
 }
 
 /// How far a search is; reported after each evaluation.
@@ -224,7 +233,7 @@ pub enum SearchError<E> {
 ///
 /// [`SearchError::Infeasible`] if neither the smallest subnet nor any of a bounded number of
 /// others meets the budgets; the other kinds for settings out of range and an evaluator that fails.
-pub fn search<E: Evaluator>(
+pub fn search<E: Answering>(
     space: &SearchSpace,
     budgets: &[Budget],
     evaluator: &mut E,

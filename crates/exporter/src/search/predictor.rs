@@ -3,6 +3,9 @@
 //! After LINAS, [Cummings et al., 2022](https://arxiv.org/abs/2205.10358): a model that costs next to nothing is fitted to the
 //! accuracies measured so far, an evolution runs on what it predicts, and the best of that are measured; then again.
 
+use std::f64::consts::SQRT_2;
+
+use elastic_regression::dot;
 use elastic_space::budget::Quantity;
 use elastic_space::random::Purpose;
 use elastic_space::{Genome, SearchSpace, Seed, Subnet};
@@ -11,9 +14,9 @@ use rand::Rng;
 use super::archive::Archive;
 use super::generation::{New, UsageRange, breed, draw};
 use super::pareto::{Objectives, fronts};
-use super::process::{Process, dot};
+use super::process::{Normal, Process};
 use super::promise::{Expected, Promise};
-use super::{Evaluator, SearchError, Settings, evolve};
+use super::{Answering, Evaluator, Margins, SearchError, Settings, evolve};
 
 /// One in so many of a population is measured before there is a model.
 const FIRST_DIVISOR: usize = 2;
@@ -24,9 +27,18 @@ const DRAWN_EVERY: u64 = 2;
 /// Subnets that the evolution on predictions looks at, for each one of the population.
 const PREDICTIONS: usize = 24;
 
-/// A Gaussian process on what is seen of a subnet.
+/// The margin of an example, either way, from which on its answer is settled if that of every measured subnet has it.
+const SETTLED: f64 = 2.0;
+
+/// So many deviations from zero what is normal has no other sign: one in 10^9 has.
+const CERTAIN: f64 = 6.0;
+
+/// A Gaussian process of the margin of each example on what is seen of a subnet, and from these the accuracy.
 ///
-/// That is twofold: its sizes, which tell something of choices that no measured subnet has, and an
+/// A margin changes steadily from one subnet to the next, where an accuracy counts which of them are above zero: a good part of what
+/// tells two accuracies apart are answers that were nearly the other one, and margins tell of each of these by itself.
+///
+/// What is seen is twofold: its sizes, which tell something of choices that no measured subnet has, and an
 /// indicator for each choice, which tells of choices that are better or worse than their size. The kernel of both is that of all
 /// values and their products of two, (1 + a . b)^2 - 1, which tell of what the choices do together: heads of a layer are worth
 /// more in a wide embedding.
@@ -34,7 +46,15 @@ struct AccuracyModel {
     columns: [Columns; 2],
     /// What each measured subnet looks like.
     rows: Vec<Views>,
+    /// Of the margins of all examples that are not settled.
     process: Process,
+    examples: usize,
+    /// Examples that are settled as right.
+    right: usize,
+    /// What the expected accuracies of the measured subnets, each left out, are too low by on average.
+    bias: f64,
+    /// The standard deviation of an accuracy where the variance is the kernel's unit, from the same.
+    scale: f64,
 }
 
 /// Sizes and indicators.
@@ -75,18 +95,42 @@ fn kernel(a: &Views, b: &Views) -> f64 {
 }
 
 impl AccuracyModel {
-    /// Fitted to measured subnets; none without any.
-    fn fit<'a>(space: &SearchSpace, measured: impl Iterator<Item = (&'a Subnet, f64)>) -> Option<Self> {
-        let (rows, accuracies): (Vec<Views>, Vec<f64>) =
-            measured.map(|(subnet, accuracy)| (views(space, subnet), accuracy)).unzip();
-        if rows.is_empty() {
-            return None;
-        }
+    /// Fitted to the margins of measured subnets; none without any.
+    fn fit<'a>(space: &SearchSpace, measured: impl Iterator<Item = (&'a Subnet, Margins)>) -> Option<Self> {
+        let (rows, margins): (Vec<Views>, Vec<Margins>) =
+            measured.map(|(subnet, margins)| (views(space, subnet), margins)).unzip();
+        let examples = margins.first()?.examples();
         let columns = [0, 1].map(|view| Columns::of(&rows.iter().map(move |row| &row[view])));
         let standardised = |row: &Views| [0, 1].map(|view| columns[view].standardise(&row[view]));
         let rows: Vec<Views> = rows.iter().map(standardised).collect();
         let gram: Vec<Vec<f64>> = rows.iter().map(|a| rows.iter().map(|b| kernel(a, b)).collect()).collect();
-        Some(Self { columns, process: Process::fit(&gram, &accuracies), rows })
+        let all =
+            |holds: &dyn Fn(f64) -> bool, example| margins.iter().all(|margins| holds(margins.of(example)));
+        let is_right = |example: &usize| all(&|margin| margin >= SETTLED, *example);
+        let is_wrong = |example: &usize| all(&|margin| margin <= -SETTLED, *example);
+        let open = (0..examples).filter(|example| !is_right(example) && !is_wrong(example));
+        let values = open.map(|example| margins.iter().map(|margins| margins.of(example)).collect());
+        let process = Process::fit(&gram, values);
+        let right = (0..examples).filter(is_right).count();
+        let mut model = Self { columns, rows, process, examples, right, bias: 0.0, scale: 0.0 };
+        let errors: Vec<(f64, f64)> = model
+            .process
+            .left_out()
+            .zip(&margins)
+            .map(|((variance, expected), margins)| (margins.accuracy() - model.share(expected), variance))
+            .collect();
+        let mean =
+            |error: &dyn Fn(&(f64, f64)) -> f64| errors.iter().map(error).sum::<f64>() / errors.len() as f64;
+        let bias = mean(&|(error, _)| *error);
+        model.scale = mean(&|(error, variance)| (error - bias).powi(2) / variance).sqrt();
+        model.bias = bias;
+        Some(model)
+    }
+
+    /// The share of examples whose margin is above zero, if those that are not settled are expected to have these.
+    fn share(&self, expected: impl Iterator<Item = Normal>) -> f64 {
+        let right: f64 = expected.map(|margin| probability(margin.mean / margin.deviation)).sum();
+        (self.right as f64 + right) / self.examples as f64
     }
 
     fn view(&self, space: &SearchSpace, subnet: &Subnet) -> Views {
@@ -100,7 +144,19 @@ impl AccuracyModel {
     }
 
     fn predict(&self, space: &SearchSpace, subnet: &Subnet) -> f64 {
-        self.process.expected(&self.kernels(&self.view(space, subnet))).clamp(0.0, 1.0)
+        let view = self.view(space, subnet);
+        let kernels = self.kernels(&view);
+        let variance = Process::variance(kernel(&view, &view), &self.process.project(&kernels));
+        (self.share(self.process.expected(&kernels, variance)) + self.bias).clamp(0.0, 1.0)
+    }
+}
+
+/// Of a normal value to be above zero, whose mean is so many deviations above it: none where both are zero.
+fn probability(deviations: f64) -> f64 {
+    if deviations.abs() < CERTAIN {
+        libm::erfc(-deviations / SQRT_2) / 2.0
+    } else {
+        f64::from(u8::from(deviations > 0.0))
     }
 }
 
@@ -127,14 +183,14 @@ impl<E: Evaluator> Evaluator for Predicted<'_, '_, E> {
 
 /// The subnets that promise most by the model, and at times one that is drawn, so that the model learns of what it does not look
 /// for.
-pub(super) fn propose<E: Evaluator>(
+pub(super) fn propose<E: Answering>(
     archive: &mut Archive<'_, E>,
     space: &SearchSpace,
     settings: &Settings,
     generation: u64,
     range: UsageRange,
 ) -> Result<Vec<Genome>, SearchError<E::Error>> {
-    let Some(model) = AccuracyModel::fit(space, archive.measured()) else {
+    let Some(model) = AccuracyModel::fit(space, archive.margins()) else {
         return draw(archive, space, settings, generation);
     };
     let dreamt = dream(archive, space, settings, generation, range, &model)?;
@@ -150,7 +206,7 @@ pub(super) fn propose<E: Evaluator>(
         let turn = archive.genomes().len() + children.genomes.len();
         let best_only = !archive.budgets().is_empty() && turn % 2 == 1;
         let value = |dreamt: &Dreamt| {
-            let deviation = model.process.deviation(dreamt.variance);
+            let deviation = model.scale * dreamt.variance.sqrt();
             let expected = Expected { objectives: dreamt.objectives, deviation };
             if best_only { promise.of_the_best(expected) } else { promise.of_the_front(expected) }
         };
@@ -198,7 +254,7 @@ impl Dreamt {
     ) -> Self {
         let view = model.view(space, &space.decode_with(&archive.slots, &genome));
         let projection = model.process.project(&model.kernels(&view));
-        let variance = model.process.variance(kernel(&view, &view), &projection);
+        let variance = Process::variance(kernel(&view, &view), &projection);
         Self { genome, objectives, view, projection, variance }
     }
 
@@ -262,4 +318,74 @@ fn dream<E: Evaluator>(
         .map_err(failed)?;
     let members = dream.members().skip(measured.len());
     Ok(members.map(|(genome, objectives)| (genome.clone(), objectives)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use elastic_space::genome::draw;
+
+    use super::super::tests::per_layer;
+    use super::*;
+
+    /// Of 400 examples, which differ in the sizes that their margins grow with.
+    fn margins(space: &SearchSpace, subnet: &Subnet) -> Vec<f32> {
+        let sizes = space.sizes(subnet);
+        let of_example = |example: u64| {
+            let mut rng = Seed(example).generator(Purpose::Search, 0);
+            let mut weight = || rng.random_range(-1.0..1.0);
+            let middle = weight() + 0.5;
+            (middle + sizes.iter().map(|size| weight() * size).sum::<f64>() / 4.0) as f32
+        };
+        (0..400).map(of_example).collect()
+    }
+
+    /// Of the accuracies of 100 subnets the share of their variance that a model does not predict which sees `seen` of the margins
+    /// of 40 others, and the mean square of its errors in units of those that it expects.
+    fn errors(seen: fn(f32) -> f32) -> [f64; 2] {
+        let space = per_layer();
+        let slots = space.slots();
+        let mut rng = Seed(1).generator(Purpose::Search, 0);
+        let subnets: Vec<Subnet> =
+            (0..140).map(|_| space.decode_with(&slots, &draw(&slots, &mut rng))).collect();
+        let (measured, others) = subnets.split_at(40);
+        let margins = |subnet: &Subnet, seen: fn(f32) -> f32| {
+            Margins::new(&margins(&space, subnet).into_iter().map(seen).collect::<Vec<f32>>())
+        };
+        let known = measured.iter().map(|subnet| (subnet, margins(subnet, seen)));
+        let model = AccuracyModel::fit(&space, known).expect("subnets");
+        let accuracies: Vec<f64> = others.iter().map(|subnet| margins(subnet, seen).accuracy()).collect();
+        let mean = accuracies.iter().sum::<f64>() / 100.0;
+        let (mut spread, mut left, mut standardised) = (0.0, 0.0, 0.0);
+        for (subnet, accuracy) in others.iter().zip(accuracies) {
+            let view = model.view(&space, subnet);
+            let projection = model.process.project(&model.kernels(&view));
+            let variance = Process::variance(kernel(&view, &view), &projection);
+            let error = (accuracy - model.predict(&space, subnet)).powi(2);
+            spread += (accuracy - mean).powi(2);
+            left += error;
+            standardised += error / (model.scale.powi(2) * variance) / 100.0;
+        }
+        [left / spread, standardised]
+    }
+
+    #[test]
+    fn margins_tell_more_than_right_and_wrong() {
+        let [of_margins, standardised] = errors(|margin| margin);
+        let [of_answers, _] = errors(f32::signum);
+        assert!(of_margins < 0.25, "{of_margins} of the variance is not predicted");
+        assert!(of_margins < of_answers / 2.0, "{of_margins}, without margins {of_answers}");
+        assert!((0.3..3.0).contains(&standardised), "errors are {standardised} of what is expected of them");
+    }
+
+    #[test]
+    fn settled_answers_are_told_without_a_process() {
+        let space = per_layer();
+        let margins = Margins::new(&[3.0, 3.0, -3.0, 0.0]);
+        let (smallest, largest) = (space.smallest(), space.largest());
+        let model =
+            AccuracyModel::fit(&space, [(&smallest, margins.clone()), (&largest, margins)].into_iter());
+        let model = model.expect("subnets");
+        assert_eq!((model.right, model.predict(&space, &largest), model.scale), (2, 0.5, 0.0));
+        assert!(AccuracyModel::fit(&space, std::iter::empty()).is_none());
+    }
 }

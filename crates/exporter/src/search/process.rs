@@ -1,54 +1,57 @@
 //! A Gaussian process: what measurements tell of a subnet that was not measured, and how surely.
 //!
-//! After [Rasmussen and Williams, 2006](https://gaussianprocess.org/gpml/), chapters 2.2, 2.7 and 5.4.1.
+//! After [Rasmussen and Williams, 2006](https://gaussianprocess.org/gpml/), chapters 2.2, 2.7 and 5.4.2.
 
-use elastic_regression::{backward, cholesky, forward};
+use elastic_regression::{backward, cholesky, dot, forward};
 
-/// The variances of what the kernel cannot tell, in units of the kernel, that the marginal likelihood chooses from.
-const NOISES: [f64; 10] = [3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003, 0.0001];
-/// Values that the noise is chosen by, at most: each choice takes time that grows with their cube.
-const MOST_FOR_NOISE: usize = 400;
-/// The noise that is expected before anything is known of it, and the deviation of its logarithm.
-const EXPECTED_NOISE: (f64, f64) = (0.3, 3.0);
-
-/// A process with a constant, unknown mean, fitted to measured values.
+/// The variance of what the kernel cannot tell, in units of the kernel.
 ///
-/// K is the kernel of every two of the measured ones, s the noise, and L L' = K + s.
+/// On two spaces of 4,860 subnets whose accuracies are known, searches with 0.03, with 0.1 and with the most likely of ten found
+/// as much.
+const NOISE: f64 = 0.1;
+
+/// A process of several values of the same subnets, each with a constant, unknown mean and a scale of its own.
+///
+/// K is the kernel of every two of the measured subnets, s the noise, and L L' = K + s.
 pub(super) struct Process {
     lower: Vec<Vec<f64>>,
-    /// Of each measured value's kernel: (K + s)^-1 (values - mean).
-    factors: Vec<f64>,
+    values: Vec<Value>,
+    /// For each subnet's kernel those of all values: (K + s)^-1 (measured - mean).
+    factors: Vec<Vec<f64>>,
+}
+
+/// One of the values.
+struct Value {
+    /// Of each subnet.
+    measured: Vec<f64>,
     mean: f64,
-    /// The kernel's unit.
+    /// The standard deviation of the kernel's unit.
     scale: f64,
-    noise: f64,
+}
+
+/// What is expected of a value.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Normal {
+    pub(super) mean: f64,
+    pub(super) deviation: f64,
 }
 
 impl Process {
-    /// Fitted to `values`, of which `gram` has the kernel of every two; there is at least one.
-    pub(super) fn fit(gram: &[Vec<f64>], values: &[f64]) -> Self {
-        let some: Vec<usize> =
-            (0..values.len()).step_by(values.len().div_ceil(MOST_FOR_NOISE).max(1)).collect();
-        let of_some: Vec<f64> = some.iter().map(|&row| values[row]).collect();
-        let part: Vec<Vec<f64>> = some.iter().map(|&a| some.iter().map(|&b| gram[a][b]).collect()).collect();
-        let densities = NOISES.map(|noise| (noise, Self::with_noise(&part, &of_some, noise).1));
-        let best = densities.into_iter().reduce(|best, next| if next.1 > best.1 { next } else { best });
-        Self::with_noise(gram, values, best.expect("noises").0).0
-    }
-
-    /// With the logarithm of its posterior density, of which the best mean and the best scale are taken.
-    fn with_noise(gram: &[Vec<f64>], values: &[f64], noise: f64) -> (Self, f64) {
-        let lower = cholesky(gram, noise);
-        let (ones, values) = (forward(&lower, &vec![1.0; values.len()]), forward(&lower, values));
-        let mean = dot(&ones, &values) / dot(&ones, &ones);
-        let residuals: Vec<f64> = values.iter().zip(&ones).map(|(value, one)| value - mean * one).collect();
-        let count = values.len() as f64;
-        let scale = dot(&residuals, &residuals) / count;
-        let determinant: f64 = lower.iter().enumerate().map(|(i, row)| row[i].ln()).sum();
-        let prior = ((noise / EXPECTED_NOISE.0).ln() / EXPECTED_NOISE.1).powi(2) / 2.0;
-        // Values that are all equal have no scale, whatever the noise.
-        let density = -count / 2.0 * scale.max(f64::MIN_POSITIVE).ln() - determinant - prior;
-        (Self { factors: backward(&lower, &residuals), lower, mean, scale, noise }, density)
+    /// Fitted to values, each measured of every subnet; `gram` has the kernel of every two. There is at least one subnet.
+    pub(super) fn fit(gram: &[Vec<f64>], values: impl Iterator<Item = Vec<f64>>) -> Self {
+        let lower = cholesky(gram, NOISE);
+        let ones = forward(&lower, &vec![1.0; gram.len()]);
+        let of_value = |measured: Vec<f64>| {
+            let projected = forward(&lower, &measured);
+            let mean = dot(&ones, &projected) / dot(&ones, &ones);
+            let residuals: Vec<f64> =
+                projected.iter().zip(&ones).map(|(value, one)| value - mean * one).collect();
+            let scale = (dot(&residuals, &residuals) / measured.len() as f64).sqrt();
+            (Value { measured, mean, scale }, backward(&lower, &residuals))
+        };
+        let (values, by_value): (Vec<Value>, Vec<Vec<f64>>) = values.map(of_value).unzip();
+        let of_subnet = |row: usize| by_value.iter().map(|factors| factors[row]).collect();
+        Self { factors: (0..lower.len()).map(of_subnet).collect(), lower, values }
     }
 
     /// L^-1 k, of the kernel of something with each of the measured ones.
@@ -56,59 +59,91 @@ impl Process {
         forward(&self.lower, kernel)
     }
 
-    /// The expected value of what has this kernel with each of the measured ones.
-    pub(super) fn expected(&self, kernel: &[f64]) -> f64 {
-        self.mean + dot(kernel, &self.factors)
-    }
-
     /// The variance of a measurement, in units of the kernel, of what has this kernel with itself.
-    pub(super) fn variance(&self, own: f64, projection: &[f64]) -> f64 {
-        (own - dot(projection, projection)).max(0.0) + self.noise
+    pub(super) fn variance(own: f64, projection: &[f64]) -> f64 {
+        (own - dot(projection, projection)).max(0.0) + NOISE
     }
 
-    /// The standard deviation of a variance in units of the kernel.
-    pub(super) fn deviation(&self, variance: f64) -> f64 {
-        (self.scale * variance).sqrt()
+    /// The values expected of what has this kernel with each of the measured ones, and this variance.
+    pub(super) fn expected(&self, kernel: &[f64], variance: f64) -> impl Iterator<Item = Normal> {
+        let deviation = variance.sqrt();
+        let mut means: Vec<f64> = self.values.iter().map(|value| value.mean).collect();
+        for (kernel, factors) in kernel.iter().zip(&self.factors) {
+            means.iter_mut().zip(factors).for_each(|(mean, factor)| *mean += kernel * factor);
+        }
+        let normal = move |(mean, value): (f64, &Value)| Normal { mean, deviation: value.scale * deviation };
+        means.into_iter().zip(&self.values).map(normal)
     }
-}
 
-pub(super) fn dot(a: &[f64], b: &[f64]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
+    /// For each measured subnet its variance and the values expected of it by all others.
+    pub(super) fn left_out(&self) -> impl Iterator<Item = (f64, impl Iterator<Item = Normal>)> {
+        (0..self.lower.len()).map(|row| {
+            let mut unit = vec![0.0; self.lower.len()];
+            unit[row] = 1.0;
+            let column = forward(&self.lower, &unit);
+            // Of the diagonal of (K + s)^-1.
+            let variance = dot(&column, &column).recip();
+            let normal = move |(value, factor): (&Value, &f64)| Normal {
+                mean: value.measured[row] - factor * variance,
+                deviation: value.scale * variance.sqrt(),
+            };
+            let expected = self.values.iter().zip(&self.factors[row]).map(normal);
+            (variance, expected)
+        })
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_process_by_hand() {
-        // One measured value: it is the mean, and L = sqrt(1 + s).
-        let (process, _) = Process::with_noise(&[vec![1.0]], &[5.0], 3.0);
-        let near = process.project(&[1.0]);
-        assert_eq!((near.as_slice(), process.expected(&[1.0])), ([0.5].as_slice(), 5.0));
-        // 1 - 1 / 4 is left of the kernel, and the noise.
-        assert_eq!(process.variance(1.0, &near), 3.75);
-        // Two that have nothing in common: the mean is between them, the scale ((4 - 3)^2 + (2 - 3)^2) / 2 / (1 + s).
-        let (process, _) = Process::with_noise(&[vec![1.0, 0.0], vec![0.0, 1.0]], &[4.0, 2.0], 1.0);
-        let first = process.project(&[1.0, 0.0]);
-        assert!(
-            (process.expected(&[1.0, 0.0]) - 3.5).abs() < 1e-12,
-            "half of the difference to the mean is noise"
-        );
-        assert!((process.deviation(process.variance(1.0, &first)) - (0.5_f64 * 1.5).sqrt()).abs() < 1e-12);
+    fn close(a: f64, b: f64) -> bool {
+        (a - b).abs() < 1e-12
     }
 
     #[test]
-    fn the_likelihood_tells_noise_from_what_the_kernel_explains() {
-        let gram: Vec<Vec<f64>> =
-            (0..20).map(|a| (0..20).map(|b| (-f64::from(a - b).powi(2) / 50.0).exp()).collect()).collect();
-        let smooth: Vec<f64> = (0..20).map(|x| (f64::from(x) / 6.0).sin()).collect();
-        let noisy: Vec<f64> = (0..20).map(|x| f64::from(x * 7 % 5 - 2)).collect();
-        assert!(Process::fit(&gram, &smooth).noise <= 0.003);
-        assert!(Process::fit(&gram, &noisy).noise >= 1.0);
-        let constant = Process::fit(&gram, &[0.5; 20]);
-        let projection = constant.project(&gram[3]);
-        assert!((constant.expected(&gram[3]) - 0.5).abs() < 1e-12);
-        assert!(constant.deviation(constant.variance(1.0, &projection)) < 1e-12);
+    fn a_process_by_hand() {
+        // Two subnets that have nothing in common: the mean is between them, and of the difference to it the noise takes its part.
+        let process =
+            Process::fit(&[vec![1.0, 0.0], vec![0.0, 1.0]], [vec![4.0, 2.0], vec![0.0, 0.0]].into_iter());
+        let kernel = [1.0, 0.0];
+        let variance = Process::variance(1.0, &process.project(&kernel));
+        assert!(close(variance, 1.0 - 1.0 / (1.0 + NOISE) + NOISE));
+        let expected: Vec<Normal> = process.expected(&kernel, variance).collect();
+        assert!(close(expected[0].mean, 3.0 + 1.0 / (1.0 + NOISE)));
+        // ((4 - 3)^2 + (2 - 3)^2) / 2 / (1 + s)
+        assert!(close(expected[0].deviation, (variance / (1.0 + NOISE)).sqrt()));
+        assert_eq!(expected[1], Normal { mean: 0.0, deviation: 0.0 });
+    }
+
+    #[test]
+    fn what_is_left_out_is_expected_as_by_a_process_without_it() {
+        let kernel = |a: f64, b: f64| (-(a - b).powi(2) / 8.0).exp();
+        let places = [0.0, 1.0, 2.5, 3.0, 5.0];
+        let gram = |places: &[f64]| -> Vec<Vec<f64>> {
+            places.iter().map(|a| places.iter().map(|b| kernel(*a, *b)).collect()).collect()
+        };
+        let measured = [0.3, 0.5, 0.2, -0.1, 0.4];
+        let all = Process::fit(&gram(&places), [measured.to_vec()].into_iter());
+        for (row, (variance, mut expected)) in all.left_out().enumerate() {
+            let without = |values: &[f64]| -> Vec<f64> {
+                values.iter().enumerate().filter(|(at, _)| *at != row).map(|(_, value)| *value).collect()
+            };
+            let mut others = Process::fit(&gram(&without(&places)), [without(&measured)].into_iter());
+            // The mean and the scale are those of all.
+            let (mean, scale) = (all.values[0].mean, all.values[0].scale);
+            let centred: Vec<f64> = without(&measured).iter().map(|value| value - mean).collect();
+            let factors = backward(&others.lower, &forward(&others.lower, &centred));
+            others.factors = factors.into_iter().map(|factor| vec![factor]).collect();
+            (others.values[0].mean, others.values[0].scale) = (mean, scale);
+            let kernels: Vec<f64> =
+                without(&places).iter().map(|place| kernel(places[row], *place)).collect();
+            let alone = Process::variance(1.0, &others.project(&kernels));
+            let (found, sought) =
+                (expected.next().expect("a value"), others.expected(&kernels, alone).next());
+            let sought = sought.expect("a value");
+            assert!(close(variance, alone), "{variance}, expected {alone}");
+            assert!(close(found.mean, sought.mean) && close(found.deviation, sought.deviation));
+        }
     }
 }

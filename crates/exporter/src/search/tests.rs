@@ -41,6 +41,15 @@ impl Evaluator for Fake<'_> {
     }
 }
 
+/// Of 1,000 examples, each right from another accuracy on.
+impl Answering for Fake<'_> {
+    fn margins(&self, subnet: &Subnet) -> Margins {
+        let accuracy = (self.accuracy)(self.space, subnet);
+        let above = |example: usize| (10.0 * (accuracy - (example as f64 + 0.5) / 1e3)) as f32;
+        Margins::new(&(0..1000).map(above).collect::<Vec<f32>>())
+    }
+}
+
 fn cost(space: &SearchSpace, subnet: &Subnet, quantity: Quantity) -> f64 {
     let cost = space.cost(subnet);
     match quantity {
@@ -104,7 +113,7 @@ fn vit(
 }
 
 /// 29,484 subnets: 4 (9^2 + 9^3 + 9^4).
-fn per_layer() -> SearchSpace {
+pub(super) fn per_layer() -> SearchSpace {
     SearchSpace::Vit(vit(&[16, 24, 32, 48], &[2, 3, 4], &[1, 2, 3], &[16, 32, 64], Granularity::Layer))
 }
 
@@ -533,6 +542,11 @@ fn the_evaluators_error_ends_the_search() {
         fn accuracy(&mut self, _: &Subnet) -> Result<f64, Full> {
             self.0 += 1;
             if self.0 < 5 { Ok(0.5) } else { Err(Full) }
+        }
+    }
+    impl Answering for Failing {
+        fn margins(&self, _: &Subnet) -> Margins {
+            Margins::new(&[1.0, -1.0])
         }
     }
     let mut failing = Failing(0);
