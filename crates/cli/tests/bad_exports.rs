@@ -78,6 +78,7 @@ fn exports() {
         ),
         typed("a precision that is unknown", "export --budget 1mflops --precision int4").code(2),
         typed("a drop that is no percentage", "export --budget 1mflops --max-accuracy-drop 0.5").code(2),
+        typed("fine-tuning that diverges", "export --subnet smallest --finetune 4 --finetune-rate 1e30"),
         typed("a calibration that is unknown", "export --budget 1mflops --calibration mean").code(2),
         typed("no calibration images", "export --budget 1mflops --calibration-images 0").code(2),
         typed("the fastest precision without a platform", "export --budget 1mflops --precision auto"),

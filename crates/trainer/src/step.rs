@@ -55,14 +55,31 @@ pub struct StepGradients {
     pub gradients: GradientsParams,
 }
 
-/// A loss that is no number.
+/// What is infinite or no number: training has diverged.
 #[derive(Debug, Error)]
-#[error("the loss of subnet `{subnet}` is {loss}")]
-pub struct NotFinite {
-    /// The subnet.
-    pub subnet: String,
-    /// The loss.
-    pub loss: f64,
+pub enum NotFinite {
+    /// A loss.
+    #[error("the loss of subnet `{subnet}` is {loss}")]
+    Loss {
+        /// The subnet.
+        subnet: String,
+        /// The loss.
+        loss: f64,
+    },
+    /// The gradient.
+    #[error("the gradient's norm is {norm} (subnets: {subnets})")]
+    Gradient {
+        /// The norm.
+        norm: f64,
+        /// The subnets of the step.
+        subnets: String,
+    },
+    /// A weight after the update.
+    #[error("tensor {tensor} holds numbers that are not finite")]
+    Weights {
+        /// The first such tensor.
+        tensor: String,
+    },
 }
 
 /// The gradient of a batch over several subnets.
@@ -75,7 +92,7 @@ pub struct NotFinite {
 ///
 /// # Errors
 ///
-/// [`NotFinite`] names the subnet whose loss is infinite or no number.
+/// [`NotFinite::Loss`] names the subnet whose loss is infinite or no number.
 pub fn gradients(
     supernet: &Supernet,
     batch: &Batch,
@@ -97,7 +114,7 @@ pub fn gradients(
         });
     }
     match subnets.iter().zip(&losses).find(|(_, loss)| !loss.is_finite()) {
-        Some((subnet, &loss)) => Err(NotFinite { subnet: subnet.to_string(), loss }),
+        Some((subnet, &loss)) => Err(NotFinite::Loss { subnet: subnet.to_string(), loss }),
         None => Ok(StepGradients { losses, gradients: gradients.expect("a batch has a shard") }),
     }
 }

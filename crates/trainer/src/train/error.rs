@@ -51,37 +51,15 @@ pub enum TrainError {
         /// How many the scheme has.
         stages: usize,
     },
-    /// A loss is no number.
+    /// A loss, the gradient or a weight is no number.
     #[error(
         "step {step}: {source}; lower the learning-rate or set clip-gradient-norm (the last checkpoint is kept)"
     )]
     Diverged {
         /// The step, counted from 1.
         step: u64,
-        /// The subnet.
+        /// What is no number.
         source: NotFinite,
-    },
-    /// The gradient is no number.
-    #[error(
-        "step {step}: the gradient's norm is {norm} (subnets: {subnets}); lower the learning-rate (the last checkpoint is kept)"
-    )]
-    GradientDiverged {
-        /// The step, counted from 1.
-        step: u64,
-        /// The norm.
-        norm: f64,
-        /// The subnets of the step.
-        subnets: String,
-    },
-    /// A weight is no number after the update.
-    #[error(
-        "step {step}: tensor {tensor} holds numbers that are not finite; lower the learning-rate (the last checkpoint is kept)"
-    )]
-    WeightsDiverged {
-        /// The step, counted from 1.
-        step: u64,
-        /// The first such tensor.
-        tensor: String,
     },
     /// The smallest subnet has lost what it had learned.
     #[error(

@@ -25,7 +25,7 @@ use crate::plan::{Judged, PlannedStage, judged};
 use crate::run_folder::RunFolder;
 use crate::schedule::learning_rate;
 use crate::sort;
-use crate::step::{self, SoftTargets, StepRecipe};
+use crate::step::{self, NotFinite, SoftTargets, StepRecipe};
 use crate::supernet::{Network, Supernet};
 use crate::teacher::LoadedTeacher;
 
@@ -184,7 +184,7 @@ impl<'a> Trainer<'a> {
         let norm = norm(&result.gradients, &self.state.supernet.network);
         if !norm.is_finite() {
             let subnets = subnets.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-            return Err(TrainError::GradientDiverged { step: number, norm, subnets });
+            return Err(TrainError::Diverged { step: number, source: NotFinite::Gradient { norm, subnets } });
         }
         let clip = match training.clip_gradient_norm {
             Some(limit) if norm > limit => limit / norm,
@@ -318,7 +318,8 @@ impl<'a> Trainer<'a> {
         let weights = parameters::collect(&self.state.supernet.network);
         match weights.iter().find(|(_, array)| array.data.iter().any(|v| !v.is_finite())) {
             Some((tensor, _)) => {
-                Err(TrainError::WeightsDiverged { step: self.state.progress.step, tensor: tensor.clone() })
+                let source = NotFinite::Weights { tensor: tensor.clone() };
+                Err(TrainError::Diverged { step: self.state.progress.step, source })
             }
             None => Ok(()),
         }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use elastic_data::{Examples, Splits};
 use elastic_exporter::search::Point;
 use elastic_space::{Seed, file};
@@ -20,9 +20,6 @@ use serde::Serialize;
 use super::job::Job;
 use crate::metadata;
 use crate::runs::Run;
-
-/// How to leave training out, for an error of it.
-const REMEDY: &str = "train the chosen subnet alone; leave --finetune out, or give a smaller --finetune-rate";
 
 /// What training a subnet alone came to.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
@@ -107,21 +104,15 @@ pub(super) fn tune(job: &Job<'_>, train_on: &Examples, point: &mut Point) -> any
             },
         )
     };
-    let diverged = matches!(
-        trained,
-        Err(TrainError::Diverged { .. }
-            | TrainError::GradientDiverged { .. }
-            | TrainError::WeightsDiverged { .. })
-    );
-    let weights = trained.map(|_| ()).map_err(anyhow::Error::new).and_then(|()| {
-        let loaded = checkpoint::load_supernet(&place.supernet())?;
-        Ok((loaded, file::read(&place.supernet())?))
-    });
-    remove(&folder, |path| fs::remove_dir_all(path))?;
-    let (loaded, bytes) = match weights {
-        Err(error) if diverged => return Err(error.context(REMEDY)),
-        weights => weights?,
+    let read = || anyhow::Ok((checkpoint::load_supernet(&place.supernet())?, file::read(&place.supernet())?));
+    let weights = match trained {
+        Err(TrainError::Diverged { step, source }) => Err(anyhow!(
+            "train the chosen subnet alone, step {step}: {source}; leave --finetune out, or give a smaller --finetune-rate"
+        )),
+        trained => trained.map_err(anyhow::Error::new).and_then(|_| read()),
     };
+    remove(&folder, |path| fs::remove_dir_all(path))?;
+    let (loaded, bytes) = weights?;
     let before = point.accuracy;
     let supernet = loaded.supernet.with_calibration(run.loaded.supernet.calibration.clone());
     let after = accuracy(&supernet, &point.subnet, &validation.images, &validation.labels);
