@@ -21,14 +21,13 @@ BATCH = 250
 Z = 3.0902  # one side, 1e-3
 
 
-def answers(run, images):
-    """Of each subnet whether it is right, image by image."""
-    lines = map(json.loads, (Path(run) / "accuracies.jsonl").read_text().splitlines())
+def answers(run):
+    """Of each number of images and each subnet whether it is right, image by image."""
     known = {}
-    for line in lines:
-        if line["key"]["images"] == images:
-            # Margins are signed bytes: above zero where the answer is right.
-            known[json.dumps(line["subnet"])] = [0 < byte < 128 for byte in base64.b64decode(line["margins"])]
+    for line in map(json.loads, (Path(run) / "accuracies.jsonl").read_text().splitlines()):
+        # Margins are signed bytes: above zero where the answer is right.
+        right = [0 < byte < 128 for byte in base64.b64decode(line["margins"])]
+        known[line["key"]["images"], json.dumps(line["subnet"])] = right
     return known
 
 
@@ -54,13 +53,12 @@ def main():
     parser.add_argument("run", help="the run's folder")
     parser.add_argument("report", nargs="+", help="NAME.json beside an exported model")
     arguments = parser.parse_args()
-    rng = random.Random(1)
+    rng, known = random.Random(1), answers(arguments.run)
     print("| search | evaluated | lowest to highest accuracy | of no use in the end | images left out | stopped in error |")
     print("|---|---|---|---|---|---|")
     for path in arguments.report:
         report = json.loads(Path(path).read_text())
         images, points = report["validation-images"], report["search"]["evaluated"]
-        known = answers(arguments.run, images)
         usage = lambda point: max((cost for _, cost in point["costs"]), default=0)
         seen = useless = wrong = 0
         for place, point in enumerate(points):
@@ -69,7 +67,7 @@ def main():
             if rival is None:
                 seen += images
                 continue
-            of = lambda one: known[json.dumps(one["subnet"])]
+            of = lambda one: known[images, json.dumps(one["subnet"])]
             took = evaluate(of(point), of(rival), rng.sample(range(images), images))
             seen += took
             useless += point["accuracy"] < rival["accuracy"]

@@ -1,7 +1,8 @@
-//! The validation accuracy of every subnet of a finished run's space, for `benches/search/search.py`.
+//! What every subnet of a finished run's space answers to validation images, for `benches/search/search.py`.
 //!
 //! Takes the run's folder and a number of images. Prints a line of JSON for each genome of the space: `{"genome": [..],
-//! "subnet": {..}, "accuracy": .., "margins": "..", "mega-macs": ..}`. Genomes that differ in layers that are left out have one subnet, which is evaluated once.
+//! "subnet": {..}, "accuracy": .., "margins": "..", "mega-macs": ..}`. Genomes that differ in layers that are left out have
+//! one subnet, which is evaluated once.
 
 #[path = "../finished.rs"]
 mod finished;

@@ -139,10 +139,10 @@ pub(super) fn survivors(members: &[Objectives], count: usize) -> Vec<(usize, Sta
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn members(pairs: &[(f64, f64)]) -> Vec<Objectives> {
+    pub(in crate::search) fn members(pairs: &[(f64, f64)]) -> Vec<Objectives> {
         pairs.iter().map(|&(accuracy, usage)| Objectives { accuracy, usage }).collect()
     }
 

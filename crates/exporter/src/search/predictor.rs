@@ -1,9 +1,9 @@
 //! A model of the accuracy that proposes which subnets to measure next.
 //!
 //! After LINAS, [Cummings et al., 2022](https://arxiv.org/abs/2205.10358): a model that costs next to nothing is fitted to the
-//! accuracies measured so far, an evolution runs on what it predicts, and the best of that are measured; then again.
+//! answers measured so far, an evolution runs on what it predicts, and the best of that are measured; then again.
 
-use std::f64::consts::SQRT_2;
+use std::collections::BTreeMap;
 
 use elastic_regression::dot;
 use elastic_space::budget::Quantity;
@@ -14,7 +14,7 @@ use rand::Rng;
 use super::archive::Archive;
 use super::generation::{New, UsageRange, breed, draw};
 use super::pareto::{Objectives, fronts};
-use super::process::{Normal, Process};
+use super::process::{Normal, Process, cumulative};
 use super::promise::{Expected, Promise};
 use super::{Answering, Evaluator, Margins, SearchError, Settings, evolve};
 
@@ -90,6 +90,11 @@ fn views(space: &SearchSpace, subnet: &Subnet) -> Views {
     [space.sizes(subnet), space.features(subnet)]
 }
 
+/// In the model's units.
+fn standardise(columns: &[Columns; 2], views: &Views) -> Views {
+    [0, 1].map(|view| columns[view].standardise(&views[view]))
+}
+
 fn kernel(a: &Views, b: &Views) -> f64 {
     a.iter().zip(b).map(|(a, b)| (1.0 + dot(a, b)).powi(2) - 1.0).sum()
 }
@@ -101,17 +106,15 @@ impl AccuracyModel {
             measured.map(|(subnet, margins)| (views(space, subnet), margins)).unzip();
         let examples = margins.first()?.examples();
         let columns = [0, 1].map(|view| Columns::of(&rows.iter().map(move |row| &row[view])));
-        let standardised = |row: &Views| [0, 1].map(|view| columns[view].standardise(&row[view]));
-        let rows: Vec<Views> = rows.iter().map(standardised).collect();
+        let rows: Vec<Views> = rows.iter().map(|row| standardise(&columns, row)).collect();
         let gram: Vec<Vec<f64>> = rows.iter().map(|a| rows.iter().map(|b| kernel(a, b)).collect()).collect();
-        let all =
-            |holds: &dyn Fn(f64) -> bool, example| margins.iter().all(|margins| holds(margins.of(example)));
-        let is_right = |example: &usize| all(&|margin| margin >= SETTLED, *example);
-        let is_wrong = |example: &usize| all(&|margin| margin <= -SETTLED, *example);
-        let open = (0..examples).filter(|example| !is_right(example) && !is_wrong(example));
-        let values = open.map(|example| margins.iter().map(|margins| margins.of(example)).collect());
-        let process = Process::fit(&gram, values);
-        let right = (0..examples).filter(is_right).count();
+        let settled: Vec<Option<bool>> = (0..examples).map(|example| settled(&margins, example)).collect();
+        let open = (0..examples).filter(|&example| settled[example].is_none());
+        let process = Process::fit(
+            &gram,
+            open.map(|example| margins.iter().map(|margins| margins.of(example)).collect()),
+        );
+        let right = settled.iter().filter(|answer| **answer == Some(true)).count();
         let mut model = Self { columns, rows, process, examples, right, bias: 0.0, scale: 0.0 };
         let errors: Vec<(f64, f64)> = model
             .process
@@ -133,31 +136,64 @@ impl AccuracyModel {
         (self.right as f64 + right) / self.examples as f64
     }
 
-    fn view(&self, space: &SearchSpace, subnet: &Subnet) -> Views {
-        let views = views(space, subnet);
-        [0, 1].map(|view| self.columns[view].standardise(&views[view]))
+    /// What is seen of a subnet, and how surely it can be predicted.
+    fn look(&self, space: &SearchSpace, subnet: &Subnet) -> Look {
+        let view = standardise(&self.columns, &views(space, subnet));
+        let kernels: Vec<f64> = self.rows.iter().map(|row| kernel(&view, row)).collect();
+        let projection = self.process.project(&kernels);
+        let variance = Process::variance(kernel(&view, &view), &projection);
+        Look { view, kernels, projection, variance }
     }
 
-    /// The kernel of a subnet with each of those that were measured.
-    fn kernels(&self, view: &Views) -> Vec<f64> {
-        self.rows.iter().map(|row| kernel(view, row)).collect()
+    /// The expected accuracy.
+    fn predict(&self, look: &Look) -> f64 {
+        let share = self.share(self.process.expected(&look.kernels, look.variance));
+        (share + self.bias).clamp(0.0, 1.0)
     }
 
-    fn predict(&self, space: &SearchSpace, subnet: &Subnet) -> f64 {
-        let view = self.view(space, subnet);
-        let kernels = self.kernels(&view);
-        let variance = Process::variance(kernel(&view, &view), &self.process.project(&kernels));
-        (self.share(self.process.expected(&kernels, variance)) + self.bias).clamp(0.0, 1.0)
+    /// The standard deviation of an accuracy of this variance.
+    fn deviation(&self, variance: f64) -> f64 {
+        self.scale * variance.sqrt()
+    }
+}
+
+/// What the model sees of a subnet, and what it tells before any accuracy is expected.
+struct Look {
+    view: Views,
+    /// The kernel with each of those that were measured.
+    kernels: Vec<f64>,
+    /// What the measured ones tell of it, by [`Process::project`], then those that are to be measured with it.
+    projection: Vec<f64>,
+    /// In units of the kernel.
+    variance: f64,
+}
+
+impl Look {
+    /// What a measurement of `other` will tell, whatever it is: the covariance with it takes from the variance.
+    ///
+    /// The expected accuracy stays as if it were measured as it is expected, after the kriging believer of
+    /// [Ginsbourger et al., 2010](https://doi.org/10.1007/978-3-642-10701-6_6).
+    fn learn(&mut self, other: &Self) {
+        let known = dot(&self.projection, &other.projection);
+        let told = (kernel(&self.view, &other.view) - known) / other.variance.sqrt();
+        self.projection.push(told);
+        self.variance -= told * told;
+    }
+}
+
+/// The answer that all subnets give to an example, far from the other one.
+fn settled(margins: &[Margins], example: usize) -> Option<bool> {
+    let all = |holds: fn(f64) -> bool| margins.iter().all(|margins| holds(margins.of(example)));
+    if all(|margin| margin >= SETTLED) {
+        Some(true)
+    } else {
+        all(|margin| margin <= -SETTLED).then_some(false)
     }
 }
 
 /// Of a normal value to be above zero, whose mean is so many deviations above it: none where both are zero.
 fn probability(deviations: f64) -> f64 {
-    if deviations.abs() < CERTAIN {
-        libm::erfc(-deviations / SQRT_2) / 2.0
-    } else {
-        f64::from(u8::from(deviations > 0.0))
-    }
+    if deviations.abs() < CERTAIN { cumulative(deviations) } else { f64::from(u8::from(deviations > 0.0)) }
 }
 
 /// Answers for the archive's own evaluator: costs are the archive's, accuracies are predicted.
@@ -165,6 +201,8 @@ struct Predicted<'p, 'a, E> {
     archive: &'p mut Archive<'a, E>,
     space: &'p SearchSpace,
     model: &'p AccuracyModel,
+    /// Of the subnets whose accuracy was asked for.
+    looks: BTreeMap<Subnet, Look>,
 }
 
 impl<E: Evaluator> Evaluator for Predicted<'_, '_, E> {
@@ -177,7 +215,10 @@ impl<E: Evaluator> Evaluator for Predicted<'_, '_, E> {
     }
 
     fn accuracy(&mut self, subnet: &Subnet) -> Result<f64, Self::Error> {
-        Ok(self.model.predict(self.space, subnet))
+        let look = self.model.look(self.space, subnet);
+        let accuracy = self.model.predict(&look);
+        self.looks.insert(subnet.clone(), look);
+        Ok(accuracy)
     }
 }
 
@@ -193,20 +234,16 @@ pub(super) fn propose<E: Answering>(
     let Some(model) = AccuracyModel::fit(space, archive.margins()) else {
         return draw(archive, space, settings, generation);
     };
-    let dreamt = dream(archive, space, settings, generation, range, &model)?;
+    let mut left = dream(archive, space, settings, generation, range, &model)?;
     let batch = (settings.population / BATCH_DIVISOR).max(1);
     let mut promise = Promise::new(&archive.objectives());
     let mut children = New::default();
-    let mut left: Vec<Dreamt> = dreamt
-        .into_iter()
-        .map(|(genome, objectives)| Dreamt::new(archive, space, &model, genome, objectives))
-        .collect();
     while children.genomes.len() < batch && !left.is_empty() {
         // A budget asks for the most accurate subnet within it, and not for a front alone.
         let turn = archive.genomes().len() + children.genomes.len();
         let best_only = !archive.budgets().is_empty() && turn % 2 == 1;
         let value = |dreamt: &Dreamt| {
-            let deviation = model.scale * dreamt.variance.sqrt();
+            let deviation = model.deviation(dreamt.look.variance);
             let expected = Expected { objectives: dreamt.objectives, deviation };
             if best_only { promise.of_the_best(expected) } else { promise.of_the_front(expected) }
         };
@@ -217,7 +254,7 @@ pub(super) fn propose<E: Answering>(
         children.add(archive, space, chosen.genome.clone());
         if children.genomes.len() > known {
             promise.add(chosen.objectives);
-            left.iter_mut().for_each(|other| other.learn(&chosen));
+            left.iter_mut().for_each(|other| other.look.learn(&chosen.look));
         }
     }
     if generation.is_multiple_of(DRAWN_EVERY) {
@@ -237,37 +274,7 @@ struct Dreamt {
     genome: Genome,
     /// Predicted.
     objectives: Objectives,
-    view: Views,
-    /// What the measured ones tell of it, by [`Process::project`], then those that are to be measured with it.
-    projection: Vec<f64>,
-    /// Of its accuracy, in units of the kernel.
-    variance: f64,
-}
-
-impl Dreamt {
-    fn new<E: Evaluator>(
-        archive: &Archive<'_, E>,
-        space: &SearchSpace,
-        model: &AccuracyModel,
-        genome: Genome,
-        objectives: Objectives,
-    ) -> Self {
-        let view = model.view(space, &space.decode_with(&archive.slots, &genome));
-        let projection = model.process.project(&model.kernels(&view));
-        let variance = Process::variance(kernel(&view, &view), &projection);
-        Self { genome, objectives, view, projection, variance }
-    }
-
-    /// What a measurement of `other` will tell, whatever it is: the covariance with it takes from the variance.
-    ///
-    /// The expected accuracy stays as if it were measured as it is expected, after the kriging believer of
-    /// [Ginsbourger et al., 2010](https://doi.org/10.1007/978-3-642-10701-6_6).
-    fn learn(&mut self, other: &Self) {
-        let known = dot(&self.projection, &other.projection);
-        let told = (kernel(&self.view, &other.view) - known) / other.variance.sqrt();
-        self.projection.push(told);
-        self.variance -= told * told;
-    }
+    look: Look,
 }
 
 /// The genomes that are one step in one slot from one of the front's: what measurements found is looked at closely, whatever
@@ -290,7 +297,7 @@ fn neighbours<E: Evaluator>(archive: &Archive<'_, E>) -> Vec<Genome> {
     neighbours
 }
 
-/// What an evolution on predicted accuracies has looked at and is new, with its objectives by the model.
+/// What an evolution on predicted accuracies has looked at and is new.
 fn dream<E: Evaluator>(
     archive: &mut Archive<'_, E>,
     space: &SearchSpace,
@@ -298,13 +305,13 @@ fn dream<E: Evaluator>(
     generation: u64,
     range: UsageRange,
     model: &AccuracyModel,
-) -> Result<Vec<(Genome, Objectives)>, SearchError<E::Error>> {
+) -> Result<Vec<Dreamt>, SearchError<E::Error>> {
     let mut rng = settings.seed.generator(Purpose::Search, generation);
     let inner = Settings { seed: Seed(rng.random()), known: Vec::new(), ..settings.clone() };
     let (measured, budgets) = (archive.genomes(), archive.budgets());
     let neighbours = neighbours(archive);
     let predictions = measured.len() + neighbours.len() + PREDICTIONS * settings.population;
-    let mut predicted = Predicted { archive, space, model };
+    let mut predicted = Predicted { archive, space, model, looks: BTreeMap::new() };
     let silent = &mut |_| ();
     let mut dream = Archive::new(space, budgets, &mut predicted, predictions, silent);
     let failed = |error| match error {
@@ -316,8 +323,18 @@ fn dream<E: Evaluator>(
     }
     evolve(&mut dream, space, &mut |dream, generation| breed(dream, space, &inner, generation, range))
         .map_err(failed)?;
-    let members = dream.members().skip(measured.len());
-    Ok(members.map(|(genome, objectives)| (genome.clone(), objectives)).collect())
+    let members: Vec<(Genome, Objectives)> = dream
+        .members()
+        .skip(measured.len())
+        .map(|(genome, objectives)| (genome.clone(), objectives))
+        .collect();
+    let slots = dream.slots.clone();
+    let mut look = |genome: &Genome| predicted.looks.remove(&space.decode_with(&slots, genome));
+    let dreamt = |(genome, objectives)| {
+        let look = look(&genome).expect("its accuracy was asked for");
+        Dreamt { genome, objectives, look }
+    };
+    Ok(members.into_iter().map(dreamt).collect())
 }
 
 #[cfg(test)]
@@ -357,13 +374,11 @@ mod tests {
         let mean = accuracies.iter().sum::<f64>() / 100.0;
         let (mut spread, mut left, mut standardised) = (0.0, 0.0, 0.0);
         for (subnet, accuracy) in others.iter().zip(accuracies) {
-            let view = model.view(&space, subnet);
-            let projection = model.process.project(&model.kernels(&view));
-            let variance = Process::variance(kernel(&view, &view), &projection);
-            let error = (accuracy - model.predict(&space, subnet)).powi(2);
+            let look = model.look(&space, subnet);
+            let error = (accuracy - model.predict(&look)).powi(2);
             spread += (accuracy - mean).powi(2);
             left += error;
-            standardised += error / (model.scale.powi(2) * variance) / 100.0;
+            standardised += error / model.deviation(look.variance).powi(2) / 100.0;
         }
         [left / spread, standardised]
     }
@@ -385,7 +400,8 @@ mod tests {
         let model =
             AccuracyModel::fit(&space, [(&smallest, margins.clone()), (&largest, margins)].into_iter());
         let model = model.expect("subnets");
-        assert_eq!((model.right, model.predict(&space, &largest), model.scale), (2, 0.5, 0.0));
+        let look = model.look(&space, &largest);
+        assert_eq!((model.right, model.predict(&look), model.scale), (2, 0.5, 0.0));
         assert!(AccuracyModel::fit(&space, std::iter::empty()).is_none());
     }
 }

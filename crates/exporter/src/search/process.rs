@@ -2,6 +2,8 @@
 //!
 //! After [Rasmussen and Williams, 2006](https://gaussianprocess.org/gpml/), chapters 2.2, 2.7 and 5.4.2.
 
+use std::f64::consts::SQRT_2;
+
 use elastic_regression::{backward, cholesky, dot, forward};
 
 /// The variance of what the kernel cannot tell, in units of the kernel.
@@ -91,6 +93,11 @@ impl Process {
             (variance, expected)
         })
     }
+}
+
+/// The probability that a value of the standard normal distribution is below this.
+pub(super) fn cumulative(value: f64) -> f64 {
+    libm::erfc(-value / SQRT_2) / 2.0
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! What the measurement of a subnet can be expected to bring.
 
-use std::f64::consts::{PI, SQRT_2};
+use std::f64::consts::PI;
 
 use super::pareto::{Objectives, fronts};
+use super::process::cumulative;
 
 /// How far the reference of the hypervolume is beyond the front, in its spans.
 const REFERENCE: f64 = 1.0;
@@ -68,7 +69,7 @@ fn improvement(expected: Expected, level: f64) -> f64 {
     }
     let z = above / expected.deviation;
     let density = (-z * z / 2.0).exp() / (2.0 * PI).sqrt();
-    (above * libm::erfc(-z / SQRT_2) / 2.0 + expected.deviation * density).max(0.0)
+    (above * cumulative(z) + expected.deviation * density).max(0.0)
 }
 
 /// The Pareto front of `members`, cheapest first.
@@ -96,11 +97,8 @@ fn reference(front: &[Objectives]) -> Objectives {
 #[cfg(test)]
 mod tests {
     use super::super::pareto::hypervolume;
+    use super::super::pareto::tests::members;
     use super::*;
-
-    fn members(pairs: &[(f64, f64)]) -> Vec<Objectives> {
-        pairs.iter().map(|&(accuracy, usage)| Objectives { accuracy, usage }).collect()
-    }
 
     #[test]
     fn the_expected_growth_is_the_mean_over_the_distribution() {
