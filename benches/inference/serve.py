@@ -7,16 +7,15 @@ from pathlib import Path
 
 import numpy
 
-BATCH = 250
-
 
 def serve(folder, size, logits):
-    """Answers each line with the accuracy of `logits(images)` and the seconds it took."""
+    """Answers each line, a size of batches, with the accuracy of `logits(images)` and the seconds it took."""
     labels = numpy.fromfile(Path(folder) / "labels.u8", numpy.uint8)
     images = numpy.fromfile(Path(folder) / "images.f32", numpy.float32).reshape(len(labels), *size)
-    for _ in sys.stdin:
+    for line in sys.stdin:
+        batch = json.loads(line)
         began = time.perf_counter()
-        parts = range(0, len(labels), BATCH)
-        right = sum((logits(images[i : i + BATCH]).argmax(1) == labels[i : i + BATCH]).sum() for i in parts)
+        parts = range(0, len(labels), batch)
+        right = sum((logits(images[i : i + batch]).argmax(1) == labels[i : i + batch]).sum() for i in parts)
         seconds = time.perf_counter() - began
         print(json.dumps({"accuracy": float(right) / len(labels), "seconds": seconds}), flush=True)

@@ -1,23 +1,26 @@
 //! Runs the search on accuracies that are known, for `benches/search/search.py`.
 //!
 //! Takes a model file and what `truth.rs` has printed. Reads one line of JSON a time, `{"strategy": .., "seed": ..,
-//! "evaluations": .., "population": ..}`, and answers with `[[accuracy, mega-MACs], ..]` of the subnets in the
-//! order in which they were evaluated.
+//! "evaluations": .., "population": .., "early-stop": .., "objectives": [..]}`, and answers with `[[accuracy, mega-MACs,
+//! kilo-parameters, examples], ..]` of the subnets in the order in which they were evaluated, with so many examples of each.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io::{BufRead, Write};
 
-use elastic_exporter::search::{Answering, Evaluator, Margins, Settings, search};
+use elastic_exporter::search::{Evaluator, Margins, Settings, search};
 use elastic_space::budget::Quantity;
 use elastic_space::{SearchSpace, Seed, Subnet};
 
 #[derive(serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 struct Order {
     strategy: String,
     seed: u64,
     evaluations: usize,
     population: usize,
+    early_stop: bool,
+    objectives: Vec<Quantity>,
 }
 
 #[derive(serde::Deserialize)]
@@ -34,18 +37,13 @@ struct Known<'a> {
 impl Evaluator for Known<'_> {
     type Error = Infallible;
 
-    fn cost(&mut self, subnet: &Subnet, _: Quantity) -> Result<f64, Infallible> {
-        Ok(self.space.cost(subnet).macs as f64)
+    fn cost(&mut self, subnet: &Subnet, quantity: Quantity) -> Result<f64, Infallible> {
+        let cost = self.space.cost(subnet);
+        Ok(if quantity == Quantity::Params { cost.params as f64 } else { cost.macs as f64 })
     }
 
-    fn accuracy(&mut self, subnet: &Subnet) -> Result<f64, Infallible> {
-        Ok(self.margins[subnet].accuracy())
-    }
-}
-
-impl Answering for Known<'_> {
-    fn margins(&self, subnet: &Subnet) -> Margins {
-        self.margins[subnet].clone()
+    fn margins(&mut self, subnet: &Subnet, _: &dyn Fn(&Margins) -> bool) -> Result<Margins, Infallible> {
+        Ok(self.margins[subnet].clone())
     }
 }
 
@@ -68,15 +66,26 @@ fn main() {
             max_evaluations: order.evaluations,
             mutation_probability: 0.1,
             seed: Seed(order.seed),
+            objectives: order.objectives,
+            early_stop: order.early_stop,
             known: Vec::new(),
         };
         let mut known = Known { space: &space, margins: &margins };
         let outcome =
             search(&space, &[], &mut known, &settings, &mut |_| ()).expect("a search without budgets");
-        let points: Vec<[f64; 2]> = outcome
+        let points: Vec<[f64; 4]> = outcome
             .evaluated
             .iter()
-            .map(|point| [point.accuracy, space.cost(&point.subnet).macs as f64 / 1e6])
+            .map(|point| {
+                let examples = point.stopped_after.unwrap_or(margins[&point.subnet].examples());
+                let cost = space.cost(&point.subnet);
+                [
+                    margins[&point.subnet].accuracy(),
+                    cost.macs as f64 / 1e6,
+                    cost.params as f64 / 1e3,
+                    examples as f64,
+                ]
+            })
             .collect();
         println!("{}", serde_json::to_string(&points).expect("plain data"));
         std::io::stdout().flush().expect("an open pipe");

@@ -8,8 +8,8 @@
     VENV/bin/python benches/search/search.py --truth TRUTH
 
 The accuracy of every subnet of the space is known from TRUTH, so a search costs no time and the best front that there is
-is known too. The hypervolume is that of accuracy and MACs, both scaled to the true front's ends, over that of the true front: 1 is
-all of it. Contestants are our strategies and pymoo's NSGA-II (its defaults for integers, duplicates removed; subnets that were seen
+is known too. The hypervolume is that of accuracy and MACs (with --three of the parameters too), scaled to the true front's ends, over
+that of the true front: 1 is all of it. Contestants are our strategies and pymoo's NSGA-II (its defaults for integers, duplicates removed; subnets that were seen
 before cost it nothing), each with as many seeds. Figures are medians, with the lowest and the highest.
 """
 
@@ -45,13 +45,14 @@ class Subnets(ElementwiseProblem):
 
     def __init__(self, known):
         genomes = numpy.array(list(known))
-        super().__init__(n_var=genomes.shape[1], n_obj=2, xl=genomes.min(0), xu=genomes.max(0), vtype=int)
+        objectives = len(next(iter(known.values()))) - 1
+        super().__init__(n_var=genomes.shape[1], n_obj=objectives, xl=genomes.min(0), xu=genomes.max(0), vtype=int)
         self.known, self.asked = known, {}
 
     def _evaluate(self, x, out, *args, **kwargs):
-        name, accuracy, macs = self.known[tuple(int(value) for value in x)]
-        self.asked.setdefault(name, (accuracy, macs))
-        out["F"] = [-accuracy, macs]
+        name, accuracy, *costs = self.known[tuple(int(value) for value in x)]
+        self.asked.setdefault(name, (accuracy, *costs))
+        out["F"] = [-accuracy, *costs]
 
 
 def pymoo(known, population, evaluations, seed):
@@ -69,8 +70,34 @@ def pymoo(known, population, evaluations, seed):
 
 
 class Ours(Answering):
+    """Counts the images of its searches and those that were left out since fewer decided, the subnets that were not seen in full, and
+    those of them that no subnet beats that was seen before and costs no more."""
+
+    def __init__(self, *arguments, early_stop, objectives, **named):
+        super().__init__(*arguments, **named)
+        self.early_stop, self.objectives = early_stop, objectives
+        self.forget()
+
+    def forget(self):
+        self.images = self.left_out = self.stopped = self.in_error = 0
+
     def run(self, strategy, population, evaluations, seed):
-        return self.ask({"strategy": strategy, "seed": seed, "evaluations": evaluations, "population": population})
+        order = {"strategy": strategy, "seed": seed, "evaluations": evaluations, "population": population}
+        points = self.ask(order | {"early-stop": self.early_stop, "objectives": self.objectives})
+        all_images, found = max(images for *_, images in points), []
+        for accuracy, macs, params, images in points:
+            costs = (macs, params)[: len(self.objectives)]
+            self.images += all_images
+            self.left_out += all_images - images
+            if images == all_images:
+                found.append((accuracy, *costs))
+                continue
+            self.stopped += 1
+            no_dearer = [other for other, *own in found if all(cost <= limit for cost, limit in zip(own, costs))]
+            self.in_error += max(no_dearer) <= accuracy
+            # An evaluation that found nothing.
+            found.append((0, *costs))
+        return found
 
 
 def main():
@@ -80,22 +107,29 @@ def main():
     parser.add_argument("--ours", type=Path, default=ROOT / "target/release/examples/search-strategies")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--population", type=int, default=32)
+    parser.add_argument("--three", action="store_true", help="parameters as a third objective")
+    parser.add_argument("--no-early-stop", action="store_true", help="our searches see each subnet in full")
     arguments = parser.parse_args()
     truth = [json.loads(line) for line in arguments.truth.read_text().splitlines()]
     with tempfile.TemporaryDirectory() as folder:
         space = Path(folder) / "space.json"
         space.write_text(json.dumps(yaml.safe_load(arguments.model.read_text())["space"]))
-        return table(arguments, truth, Ours("ours", [arguments.ours, space, arguments.truth], opening="["))
+        command = [arguments.ours, space, arguments.truth]
+        objectives = ["macs", "params"] if arguments.three else ["macs"]
+        ours = Ours("ours", command, opening="[", early_stop=not arguments.no_early_stop, objectives=objectives)
+        return table(arguments, truth, ours)
 
 
 def table(arguments, truth, ours):
     names = [json.dumps(line["subnet"]) for line in truth]
-    known = {tuple(line["genome"]): (name, line["accuracy"], line["mega-macs"]) for line, name in zip(truth, names)}
-    points = numpy.array([[-accuracy, macs] for _, accuracy, macs in set(known.values())])
+    costs = ["mega-macs", "kilo-params"][: len(ours.objectives)]
+    values = lambda line: (line["accuracy"], *(line[cost] for cost in costs))
+    known = {tuple(line["genome"]): (name, *values(line)) for line, name in zip(truth, names)}
+    points = numpy.array([[-accuracy, *own] for _, accuracy, *own in set(known.values())])
     front = points[NonDominatedSorting().do(points, only_non_dominated_front=True)]
     low, high = front.min(0), front.max(0)
-    volume = HV(ref_point=numpy.array([1.1, 1.1]))
-    scaled = lambda pairs: (numpy.array([[-a, m] for a, m in pairs]) - low) / (high - low)
+    volume = HV(ref_point=numpy.full(1 + len(costs), 1.1))
+    scaled = lambda found: (numpy.array([[-accuracy, *own] for accuracy, *own in found]) - low) / (high - low)
     best = volume((front - low) / (high - low))
     contestants = {name: lambda seed, name=name: ours.run(name, arguments.population, MARKS[-1], seed)
                    for name in ("random", "nsga2", "predictor")}
@@ -107,9 +141,16 @@ def table(arguments, truth, ours):
         runs = [run(seed) for seed in range(arguments.seeds)]
         cells = []
         for mark in MARKS:
-            shares = [volume(scaled(pairs[:mark])) / best for pairs in runs]
+            shares = [volume(scaled(found[:mark])) / best for found in runs]
             cells.append(f"{statistics.median(shares):.4f} ({min(shares):.3f} to {max(shares):.3f})")
         print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
+        if ours.stopped:
+            print(
+                f"{name}: {100 * ours.left_out / ours.images:.1f} % of the images left out, {ours.stopped} subnets stopped, "
+                f"{ours.in_error} of them in error",
+                file=sys.stderr,
+            )
+        ours.forget()
     ours.close()
 
 

@@ -1,7 +1,7 @@
 //! What every subnet of a finished run's space answers to validation images, for `benches/search/search.py`.
 //!
 //! Takes the run's folder and a number of images. Prints a line of JSON for each genome of the space: `{"genome": [..],
-//! "subnet": {..}, "accuracy": .., "margins": "..", "mega-macs": ..}`. Genomes that differ in layers that are left out have
+//! "subnet": {..}, "accuracy": .., "margins": "..", "mega-macs": .., "kilo-params": ..}`. Genomes that differ in layers that are left out have
 //! one subnet, which is evaluated once.
 
 #[path = "../finished.rs"]
@@ -11,18 +11,19 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use elastic_exporter::search::Margins;
 use elastic_space::{Genome, Slot, Subnet};
-use elastic_trainer::evaluate::margins;
+use elastic_trainer::evaluate::Answers;
 
 use finished::Finished;
 
 #[derive(serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
 struct Line<'a> {
     genome: &'a Genome,
     subnet: &'a Subnet,
     accuracy: f64,
     margins: &'a Margins,
-    #[serde(rename = "mega-macs")]
     mega_macs: f64,
+    kilo_params: f64,
 }
 
 fn main() {
@@ -33,12 +34,16 @@ fn main() {
     let genomes: Vec<(Genome, Subnet)> =
         all(&slots).into_iter().map(|genome| (genome.clone(), model.space.decode(&genome))).collect();
     let subnets: BTreeSet<&Subnet> = genomes.iter().map(|(_, subnet)| subnet).collect();
-    let of = |subnet| (subnet, Margins::new(&margins(&supernet, subnet, &images, &labels)));
+    let of = |subnet| {
+        let margins = Answers::new(&supernet, subnet).margins(&images, &labels, 0..labels.len());
+        (subnet, Margins::new(&margins))
+    };
     let known: BTreeMap<&Subnet, Margins> = subnets.into_iter().map(of).collect();
     for (genome, subnet) in &genomes {
-        let mega_macs = model.space.cost(subnet).macs as f64 / 1e6;
+        let cost = model.space.cost(subnet);
+        let (mega_macs, kilo_params) = (cost.macs as f64 / 1e6, cost.params as f64 / 1e3);
         let margins = &known[subnet];
-        let line = Line { genome, subnet, accuracy: margins.accuracy(), margins, mega_macs };
+        let line = Line { genome, subnet, accuracy: margins.accuracy(), margins, mega_macs, kilo_params };
         println!("{}", serde_json::to_string(&line).expect("plain data"));
     }
 }

@@ -26,7 +26,7 @@ struct Line {
     schema: String,
     key: Key,
     subnet: Subnet,
-    /// Of each image; the share of those above zero is the accuracy.
+    /// Of each image; the share of those above zero is the accuracy. Of the first images alone where these were enough.
     margins: Margins,
 }
 
@@ -81,7 +81,7 @@ impl<'a> Accuracies<'a> {
         &self.path
     }
 
-    /// What a subnet answers, if it was measured.
+    /// What a subnet answers, if it was measured: to the first images, or to all.
     pub(crate) fn get(&self, subnet: &Subnet) -> Option<&Margins> {
         self.margins.get(subnet)
     }
@@ -113,17 +113,18 @@ fn read(path: &Path, key: &Key) -> anyhow::Result<BTreeMap<Subnet, Margins>> {
         anyhow::anyhow!("read {}, line {line}: {source}; {REMEDY}", path.display())
     };
     let lines: Vec<Line> = json_lines(&file::read(path)?).map_err(fail)?;
-    let mut margins = BTreeMap::new();
+    let mut margins: BTreeMap<Subnet, Margins> = BTreeMap::new();
     for (index, line) in lines.into_iter().enumerate() {
         let at = || format!("read {}, line {}", path.display(), index + 1);
         if line.schema != SCHEMA {
             bail!("{}: schema is `{}`, this version reads `{SCHEMA}`; {REMEDY}", at(), line.schema);
         }
         let examples = line.margins.examples();
-        if examples != line.key.images {
+        if examples > line.key.images {
             bail!("{}: {examples} margins for {} images; {REMEDY}", at(), line.key.images);
         }
-        if line.key == *key {
+        let has_more = |known: &Margins| known.examples() >= examples;
+        if line.key == *key && !margins.get(&line.subnet).is_some_and(has_more) {
             margins.insert(line.subnet, line.margins);
         }
     }

@@ -1,15 +1,13 @@
 //! Answers the search's questions about subnets of one run.
 
-use std::collections::BTreeMap;
-
 use elastic_data::Examples;
 use elastic_exporter::file_size;
 use elastic_exporter::precision::{Precision, reduced_size};
-use elastic_exporter::search::{Answering, Evaluator, Margins};
+use elastic_exporter::search::{Evaluator, Margins};
 use elastic_profiler::CostModel;
 use elastic_space::budget::Quantity;
 use elastic_space::{Array, CostFeatures, Subnet};
-use elastic_trainer::evaluate::margins;
+use elastic_trainer::evaluate::Answers;
 
 use crate::accuracies::Accuracies;
 use crate::exit::WrongUsage;
@@ -34,9 +32,7 @@ pub(crate) struct Judge<'a, 'r> {
     images: &'a Array,
     labels: &'a [u8],
     accuracies: &'a mut Accuracies<'r>,
-    /// Accuracies that were asked for, for the next platform's search.
-    pub(crate) measured: BTreeMap<Subnet, f64>,
-    /// How many of them an earlier command had measured.
+    /// How many accuracies that were asked for had been measured before.
     pub(crate) cached: usize,
 }
 
@@ -68,11 +64,11 @@ impl Validation {
     }
 }
 
-/// What is said of a budget that no platform is named for.
-pub(crate) fn needs_platform(quantity: Quantity) -> anyhow::Error {
+/// What is said of `a budget` or `an objective` that no platform is named for.
+pub(crate) fn needs_platform(wish: &str, quantity: Quantity) -> anyhow::Error {
     let quantity = quantity.name();
     let problem = format!(
-        "a budget of {quantity} needs a platform: name one that is profiled with --platform, or --all-platforms"
+        "{wish} of {quantity} needs a platform: name one that is profiled with --platform, or --all-platforms"
     );
     WrongUsage(problem).into()
 }
@@ -96,7 +92,6 @@ impl<'a, 'r> Judge<'a, 'r> {
             images: &validation.images,
             labels: &validation.labels,
             accuracies,
-            measured: BTreeMap::new(),
             cached: 0,
         }
     }
@@ -141,29 +136,28 @@ impl Evaluator for Judge<'_, '_> {
                     (if is_latency { scaling::fastest(self.lines, cost) } else { cost }) / gauge.unit
                 };
                 let of_platforms = self.gauges.iter().filter(|gauge| gauge.quantity == quantity);
-                of_platforms.map(units).max_by(f64::total_cmp).ok_or_else(|| needs_platform(quantity))?
+                of_platforms
+                    .map(units)
+                    .max_by(f64::total_cmp)
+                    .ok_or_else(|| needs_platform("a budget", quantity))?
             }
         })
     }
 
-    fn accuracy(&mut self, subnet: &Subnet) -> anyhow::Result<f64> {
-        let accuracy = if let Some(known) = self.accuracies.get(subnet) {
+    fn margins(&mut self, subnet: &Subnet, decided: &dyn Fn(&Margins) -> bool) -> anyhow::Result<Margins> {
+        let all = self.labels.len();
+        let mut margins = self.accuracies.get(subnet).cloned().unwrap_or_default();
+        let is_enough = |margins: &Margins| margins.examples() == all || decided(margins);
+        if is_enough(&margins) {
             self.cached += 1;
-            known.accuracy()
-        } else {
-            let measured =
-                Margins::new(&margins(&self.run.loaded.supernet, subnet, self.images, self.labels));
-            let accuracy = measured.accuracy();
-            self.accuracies.add(subnet, measured);
-            accuracy
-        };
-        self.measured.insert(subnet.clone(), accuracy);
-        Ok(accuracy)
-    }
-}
-
-impl Answering for Judge<'_, '_> {
-    fn margins(&self, subnet: &Subnet) -> Margins {
-        self.accuracies.get(subnet).expect("a search's accuracies are all kept").clone()
+            return Ok(margins);
+        }
+        let answers = Answers::new(&self.run.loaded.supernet, subnet);
+        while !is_enough(&margins) {
+            let next = margins.examples()..(margins.examples() + answers.at_once()).min(all);
+            margins.append(Margins::new(&answers.margins(self.images, self.labels, next)));
+        }
+        self.accuracies.add(subnet, margins.clone());
+        Ok(margins)
     }
 }

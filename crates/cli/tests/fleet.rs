@@ -210,3 +210,46 @@ fn the_whole_front_is_written() {
         assert!(shown.contains(&word), "`{word}` is missing in {shown}");
     }
 }
+
+#[test]
+fn a_front_may_be_of_two_costs() {
+    let bench = Bench::finished();
+    const COMMAND: &str = "export --pareto --population 8 --evaluations 40";
+    let fronts = bench.succeed_json(&format!("{COMMAND} --objective params --objective flops"));
+    let front = &fronts[0];
+    assert_eq!(front["objectives"], serde_json::json!(["params", "flops"]));
+    assert_eq!(front["usage"], "params");
+    let points = list(&front["points"]);
+    let of = |point: &Value| {
+        [-number(&point["validation-accuracy"]), number(&point["costs"][1][1]), number(&point["costs"][0][1])]
+    };
+    for point in points {
+        let own = of(point);
+        assert_eq!(number(&point["params"]), own[1], "{point:#}");
+        assert_eq!(number(&point["flops"]), own[2], "{point:#}");
+        let beats = |other: &[f64; 3]| other != &own && other.iter().zip(own).all(|(a, b)| *a <= b);
+        assert!(!points.iter().map(of).any(|other| beats(&other)), "{point:#}");
+    }
+    assert!(points.is_sorted_by(|a, b| of(a)[1] <= of(b)[1]), "the first objective orders them");
+    let model = points.iter().find_map(|point| point["model"].as_str()).expect("one is written");
+    let page = bench.read(&format!("exports/{}", model.replace(".onnx", ".report.html")));
+    let page = String::from_utf8(page).expect("a page is text");
+    for picture in ["Accuracy against parameters", "Accuracy against FLOPs"] {
+        assert!(page.contains(picture), "{picture} is not drawn");
+    }
+    for (flags, text) in [
+        ("--objective params --objective params", "--objective names up to two different quantities"),
+        (
+            "--objective params --objective macs --objective flops",
+            "--objective names up to two different quantities",
+        ),
+        ("--objective latency", "an objective of latency needs a platform"),
+        ("--objective speed", "unknown quantity `speed`: use one of flops macs params"),
+        ("--platform host-tract --objective energy", "the objective energy needs the energy of subnets"),
+    ] {
+        let output = bench.elastic(&format!("{COMMAND} {flags}"));
+        assert!(output.code != Some(0) && output.stderr.contains(text), "{flags}: {}", output.stderr);
+    }
+    let output = bench.elastic("export --budget 1mflops --objective params");
+    assert_eq!(output.code, Some(2), "{}", output.stderr);
+}

@@ -4,7 +4,7 @@ mod common;
 
 use std::process::Child;
 
-use common::{Bench, disturb, kill};
+use common::{Bench, FILES, disturb, kill, require_library, write_images};
 use serde_json::Value;
 
 const EXPORT: &str = "export --budget 1mflops --evaluations 24 --population 8 --seed 5 --verbose";
@@ -132,4 +132,55 @@ fn accuracies_of_earlier_commands_change_no_later_platforms_search() {
     assert_eq!(cached(&undisturbed), [0, 0]);
     assert_eq!(cached(&again)[0], 24);
     assert!(cached(&again)[1] > 0, "the second platform's search asks for accuracies of its own");
+}
+
+#[test]
+fn an_evaluation_that_was_ended_early_is_taken_up_where_more_is_asked() {
+    require_library();
+    let bench = Bench::fresh();
+    write_images(&bench, FILES[0], FILES[1], 640, 1);
+    bench.edit("models/tiny.yaml", "validation: 20", "validation: 600");
+    bench.edit("models/tiny.yaml", "      steps: 6", "      steps: 12");
+    bench.succeed("train --model models/tiny.yaml");
+    // Each line with how many images its subnet has answered.
+    let lines = || -> Vec<(String, usize)> {
+        let text = String::from_utf8(bench.read(ACCURACIES)).expect("the file is text");
+        let answers = |line: &str| {
+            let line: Value = serde_json::from_str(line).expect("a line is JSON");
+            // Three bytes are four characters.
+            line["margins"].as_str().expect("a text").trim_end_matches('=').len() * 3 / 4
+        };
+        text.lines().map(|line| (line.to_owned(), answers(line))).collect()
+    };
+    let stopped = || {
+        let report: Value =
+            serde_json::from_slice(&bench.read("exports/tiny-1mflops.json")).expect("a report is JSON");
+        let evaluated = report["search"]["evaluated"].as_array().expect("a list").clone();
+        evaluated.iter().filter(|point| !point["stopped-after"].is_null()).count()
+    };
+    let (cached, early) = export(&bench);
+    let first = lines();
+    assert_eq!((cached, first.len()), (0, 24));
+    assert!(stopped() > 3, "{} evaluations were ended early", stopped());
+    assert!(first.iter().any(|(_, answers)| *answers < 600), "and so fewer images were answered");
+    let page = String::from_utf8(bench.read("exports/tiny-1mflops.report.html")).expect("a page is text");
+    assert!(page.contains(&format!("{} of them were ended early", stopped())), "{page}");
+
+    assert!(export(&bench) == (24, early.clone()), "what is known is enough");
+    assert_eq!(lines(), first);
+
+    let full = || {
+        bench.succeed(&format!("{EXPORT} --no-early-stop"));
+        assert_eq!(stopped(), 0);
+        written(&bench, "tiny-1mflops")
+    };
+    let (cached, taken_up) = full();
+    assert!(cached > 0 && cached < 24, "{cached} were answered in full");
+    let both = lines();
+    assert_eq!(both[..24], first);
+    assert_eq!(both.len() as u64, 48 - cached);
+    assert!(both[24..].iter().all(|(_, answers)| *answers == 600));
+    assert!(export(&bench) == (24, early), "that more is known changes nothing");
+    bench.remove(ACCURACIES);
+    assert!(full() == (0, taken_up), "what was taken up is what is measured at once");
 }

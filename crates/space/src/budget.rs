@@ -192,10 +192,27 @@ impl Quantity {
     }
 }
 
-/// The quantity of a name, in a text.
+/// A name that is no quantity's.
+#[derive(Debug, Error, PartialEq)]
+#[error("unknown quantity `{name}`: use one of {}", names())]
+pub struct UnknownQuantity {
+    /// What was given.
+    name: String,
+}
+
+impl FromStr for Quantity {
+    type Err = UnknownQuantity;
+
+    fn from_str(name: &str) -> Result<Self, UnknownQuantity> {
+        let quantity = Self::ALL.into_iter().find(|quantity| quantity.name().eq_ignore_ascii_case(name));
+        quantity.ok_or_else(|| UnknownQuantity { name: name.to_owned() })
+    }
+}
+
+/// The quantity of a name, in a budget's text.
 fn named(name: &str, text: &str) -> Result<Quantity, InvalidBudget> {
-    let quantity = Quantity::ALL.into_iter().find(|quantity| quantity.name().eq_ignore_ascii_case(name));
-    quantity.ok_or_else(|| InvalidBudget::Quantity { text: text.to_owned(), name: name.to_owned() })
+    let unknown = |UnknownQuantity { name }| InvalidBudget::Quantity { text: text.to_owned(), name };
+    name.parse().map_err(unknown)
 }
 
 impl FromStr for Budget {

@@ -102,6 +102,9 @@ pub(crate) struct Searched {
 pub(crate) struct Seen {
     pub(crate) subnet: Subnet,
     pub(crate) accuracy: f64,
+    /// Images after which its evaluation was ended: less accurate than one that costs no more.
+    #[serde(default)]
+    stopped_after: Option<u64>,
     costs: Vec<(Quantity, f64)>,
 }
 
@@ -123,7 +126,7 @@ pub(crate) fn html(
         @if !exported.budgets.is_empty() { h2 { "Budgets" } (budgets(exported)) }
         @if exported.search.evaluated.len() > 1 {
             h2 { "Search" }
-            p.quiet { (exported.search.evaluations) " accuracies asked for by " (exported.search.strategy) ", seed " (exported.search.seed) ", on " (exported.validation_images) " validation images." }
+            p.quiet { (exported.search.evaluations) " accuracies asked for by " (exported.search.strategy) ", seed " (exported.search.seed) ", on " (exported.validation_images) " validation images." (ended_early(exported)) }
             div.charts {
                 (search::clouds(exported, space, profile))
                 (search::history(exported))
@@ -139,6 +142,21 @@ pub(crate) fn html(
         p.quiet { "Made by elastic " (exported.elastic_version) " from the report beside the model. Point at a mark to see its numbers." }
     };
     document(&format!("{name} - exported model"), index, &body)
+}
+
+/// How many evaluations were ended before their last image, and what that saved.
+fn ended_early(exported: &Exported) -> String {
+    let stopped: Vec<u64> = exported.search.evaluated.iter().filter_map(|seen| seen.stopped_after).collect();
+    if stopped.is_empty() {
+        return String::new();
+    }
+    let left_out: u64 = stopped.iter().map(|seen| exported.validation_images.saturating_sub(*seen)).sum();
+    let all = exported.validation_images * exported.search.evaluations as u64;
+    let (count, share) = (stopped.len(), percent(left_out as f64 / all.max(1) as f64));
+    let were = if count == 1 { "was" } else { "were" };
+    format!(
+        " {count} of them {were} ended early, since a subnet that costs no more was clearly more accurate: {share} of the images were left out."
+    )
 }
 
 fn facts(exported: &Exported) -> Markup {

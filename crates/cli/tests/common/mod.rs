@@ -295,7 +295,7 @@ pub(crate) fn require_library() {
 }
 
 /// Writes images of three patterns with noise, and their labels.
-fn write_images(bench: &Bench, images: &str, labels: &str, count: usize, seed: u64) {
+pub(crate) fn write_images(bench: &Bench, images: &str, labels: &str, count: usize, seed: u64) {
     let mut rng = Seed(seed).generator(Purpose::Init, 0);
     let classes: Vec<u8> = (0..count).map(|i| (i % CLASSES) as u8).collect();
     let mut pixels = Vec::with_capacity(count * SIDE * SIDE);

@@ -7,37 +7,67 @@ use elastic_space::budget::Quantity;
 use elastic_space::{Budget, Genome, SearchSpace, Slot, Subnet};
 
 use super::evolution::Parents;
+use super::measured::Measured;
 use super::pareto::{self, Objectives};
-use super::{Answering, Evaluator, Margins, Outcome, Point, Progress, SearchError};
+use super::{Evaluator, Margins, Outcome, Point, Progress, SearchError};
 
 /// One in so many of a population is of the elite.
 ///
 /// On the landscapes of the tests, 4 finds the optimum in 300 evaluations more often than 2 or 1.
 const ELITE_DIVISOR: usize = 4;
 
-/// Asks the evaluator, each question once, and keeps the answers.
+/// Answers an archive's questions.
+pub(super) trait Oracle {
+    type Error;
+
+    /// As [`Evaluator::cost`].
+    fn cost(&mut self, subnet: &Subnet, quantity: Quantity) -> Result<f64, Self::Error>;
+
+    /// `rival` is the most accurate of the subnets that cost no more and were measured in full: that this one is less accurate
+    /// is all that needs to be known of it.
+    fn accuracy(&mut self, subnet: &Subnet, rival: Option<&Subnet>) -> Result<Accuracy, Self::Error>;
+}
+
+/// What is known of a subnet's accuracy.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Accuracy {
+    pub(super) value: f64,
+    /// As [`Point::stopped_after`].
+    pub(super) stopped_after: Option<usize>,
+}
+
+/// Asks an oracle, each question once, and keeps the answers.
 pub(super) struct Archive<'a, E> {
     pub(super) slots: Vec<Slot>,
     space: &'a SearchSpace,
     budgets: &'a [Budget],
+    /// What is to be small; the use of the budget where there is none.
+    objectives: &'a [Quantity],
+    /// What these are, and the budgets.
     quantities: Vec<Quantity>,
-    evaluator: &'a mut E,
+    oracle: &'a mut E,
     progress: &'a mut dyn FnMut(Progress),
     max_evaluations: usize,
     evaluations: usize,
     largest_macs: f64,
     prices: BTreeMap<Subnet, Price>,
+    /// Measured in full.
     candidates: Vec<Candidate>,
+    /// Less accurate than a candidate that costs no more.
+    stopped: Vec<Candidate>,
     seen: BTreeSet<Subnet>,
 }
 
 /// What a subnet costs, against the budgets.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Price {
-    /// The value of each budgeted quantity.
+    /// The value of each quantity that has a budget or is to be small.
     pub(super) costs: Vec<(Quantity, f64)>,
-    /// The largest share of a budget that is used; without budgets the MACs over the largest subnet's.
+    /// The largest share of a budget that is used; without budgets the first of what is to be small, or the MACs over the largest
+    /// subnet's.
     pub(super) usage: f64,
+    /// What is to be small.
+    objectives: [f64; 2],
     /// Whether every budget is met.
     pub(super) feasible: bool,
 }
@@ -45,63 +75,91 @@ pub(super) struct Price {
 /// A feasible subnet whose accuracy is known.
 #[derive(Debug, Clone)]
 struct Candidate {
+    /// Its place among all that were evaluated.
+    place: usize,
     genome: Genome,
     point: Point,
-    usage: f64,
+    objectives: Objectives,
 }
 
-impl<E: Answering> Archive<'_, E> {
+impl<E: Evaluator> Archive<'_, Measured<'_, E>> {
+    /// Adds a subnet whose answers to all examples are known from before, unless it misses a budget.
+    pub(super) fn admit_known(
+        &mut self,
+        subnet: &Subnet,
+        margins: &Margins,
+    ) -> Result<(), SearchError<E::Error>> {
+        let genome = self.space.encode(subnet)?;
+        if self.price(subnet)?.feasible && !self.holds(subnet) {
+            self.oracle.know(subnet, margins.clone());
+            let accuracy = Accuracy { value: margins.accuracy(), stopped_after: None };
+            self.admit(genome, subnet.clone(), accuracy)?;
+        }
+        Ok(())
+    }
+
     /// The evaluated subnets with their margins.
-    pub(super) fn margins(&self) -> impl Iterator<Item = (&Subnet, Margins)> {
-        let subnets = self.candidates.iter().map(|candidate| &candidate.point.subnet);
-        subnets.map(|subnet| (subnet, self.evaluator.margins(subnet)))
+    pub(super) fn margins(&self) -> impl Iterator<Item = (&Subnet, &Margins)> {
+        let subnets = self.evaluated().into_iter().map(|candidate| &candidate.point.subnet);
+        subnets.map(|subnet| (subnet, self.oracle.margins(subnet)))
     }
 }
 
-impl<'a, E: Evaluator> Archive<'a, E> {
+impl<'a, E: Oracle> Archive<'a, E> {
     pub(super) fn new(
         space: &'a SearchSpace,
-        budgets: &'a [Budget],
-        evaluator: &'a mut E,
+        (budgets, objectives): (&'a [Budget], &'a [Quantity]),
+        oracle: &'a mut E,
         max_evaluations: usize,
         progress: &'a mut dyn FnMut(Progress),
     ) -> Self {
-        let distinct: BTreeSet<Quantity> = budgets.iter().map(|budget| budget.quantity).collect();
+        let distinct: BTreeSet<Quantity> =
+            budgets.iter().map(|budget| budget.quantity).chain(objectives.iter().copied()).collect();
         Self {
             slots: space.slots(),
             space,
             budgets,
+            objectives,
             quantities: distinct.into_iter().collect(),
-            evaluator,
+            oracle,
             progress,
             max_evaluations,
             evaluations: 0,
             largest_macs: space.cost(&space.largest()).macs as f64,
             prices: BTreeMap::new(),
             candidates: Vec::new(),
+            stopped: Vec::new(),
             seen: BTreeSet::new(),
         }
     }
 
-    /// The costs of a subnet; asked of the evaluator at the first call only.
+    /// The costs of a subnet; asked of the oracle at the first call only.
     pub(super) fn price(&mut self, subnet: &Subnet) -> Result<Price, SearchError<E::Error>> {
         if let Some(price) = self.prices.get(subnet) {
             return Ok(price.clone());
         }
         let mut costs = Vec::with_capacity(self.quantities.len());
         for &quantity in &self.quantities {
-            let value = self.evaluator.cost(subnet, quantity).map_err(SearchError::Evaluator)?;
+            let value = self.oracle.cost(subnet, quantity).map_err(SearchError::Evaluator)?;
             if !value.is_finite() {
                 return Err(SearchError::Cost { subnet: subnet.to_string(), quantity, value });
             }
             costs.push((quantity, value));
         }
-        let shares = || self.budgets.iter().map(|budget| cost_of(&costs, budget) / budget.limit);
-        let feasible = self.budgets.iter().all(|budget| cost_of(&costs, budget) <= budget.limit);
-        let usage = shares()
-            .max_by(f64::total_cmp)
-            .unwrap_or_else(|| self.space.cost(subnet).macs as f64 / self.largest_macs);
-        let price = Price { costs, usage, feasible };
+        let cost_of = |quantity| cost_of(&costs, quantity);
+        let share = |budget: &Budget| cost_of(budget.quantity) / budget.limit;
+        let feasible = self.budgets.iter().all(|budget| cost_of(budget.quantity) <= budget.limit);
+        let usage = match (self.budgets, self.objectives) {
+            ([], [first, ..]) => cost_of(*first),
+            ([], []) => self.space.cost(subnet).macs as f64 / self.largest_macs,
+            (budgets, _) => budgets.iter().map(share).fold(f64::NEG_INFINITY, f64::max),
+        };
+        let objectives = match self.objectives {
+            [] => [usage, 0.0],
+            [only] => [cost_of(*only), 0.0],
+            [first, second, ..] => [cost_of(*first), cost_of(*second)],
+        };
+        let price = Price { costs, usage, objectives, feasible };
         self.prices.insert(subnet.clone(), price.clone());
         Ok(price)
     }
@@ -115,7 +173,7 @@ impl<'a, E: Evaluator> Archive<'a, E> {
     /// Each budget that a subnet misses, with the subnet's cost.
     pub(super) fn misses(&mut self, subnet: &Subnet) -> Result<Vec<(Budget, f64)>, SearchError<E::Error>> {
         let price = self.price(subnet)?;
-        let costs = self.budgets.iter().map(|budget| (*budget, cost_of(&price.costs, budget)));
+        let costs = self.budgets.iter().map(|budget| (*budget, cost_of(&price.costs, budget.quantity)));
         Ok(costs.filter(|(budget, cost)| cost > &budget.limit).collect())
     }
 
@@ -129,19 +187,6 @@ impl<'a, E: Evaluator> Archive<'a, E> {
         self.evaluations >= self.max_evaluations
     }
 
-    /// Adds a subnet whose accuracy is known from before, unless it misses a budget.
-    pub(super) fn admit_known(
-        &mut self,
-        subnet: &Subnet,
-        accuracy: f64,
-    ) -> Result<(), SearchError<E::Error>> {
-        let genome = self.space.encode(subnet)?;
-        if self.price(subnet)?.feasible && !self.holds(subnet) {
-            self.admit(genome, subnet.clone(), accuracy)?;
-        }
-        Ok(())
-    }
-
     /// Measures the accuracy of a genome's subnet, once. Nothing happens if it is known, if the
     /// subnet misses a budget, or when the archive is full.
     pub(super) fn evaluate(
@@ -150,10 +195,18 @@ impl<'a, E: Evaluator> Archive<'a, E> {
         generation: usize,
     ) -> Result<(), SearchError<E::Error>> {
         let subnet = self.space.decode_with(&self.slots, genome);
-        if self.is_full() || self.holds(&subnet) || !self.price(&subnet)?.feasible {
+        if self.is_full() || self.holds(&subnet) {
             return Ok(());
         }
-        let accuracy = self.evaluator.accuracy(&subnet).map_err(SearchError::Evaluator)?;
+        let price = self.price(&subnet)?;
+        if !price.feasible {
+            return Ok(());
+        }
+        let own = Objectives { accuracy: 0.0, costs: price.objectives };
+        let no_dearer = self.candidates.iter().filter(|candidate| candidate.objectives.costs_no_more(own));
+        let rival = no_dearer.max_by(|a, b| a.point.accuracy.total_cmp(&b.point.accuracy));
+        let rival = rival.map(|candidate| &candidate.point.subnet);
+        let accuracy = self.oracle.accuracy(&subnet, rival).map_err(SearchError::Evaluator)?;
         self.evaluations += 1;
         self.admit(genome.to_vec(), subnet, accuracy)?;
         let best = self.candidates.iter().map(|c| c.point.accuracy).fold(0.0, f64::max);
@@ -172,16 +225,32 @@ impl<'a, E: Evaluator> Archive<'a, E> {
         }
     }
 
-    /// The genomes of the evaluated subnets.
+    /// All subnets that were evaluated, in their order.
+    fn evaluated(&self) -> Vec<&Candidate> {
+        let mut all: Vec<&Candidate> = self.candidates.iter().chain(&self.stopped).collect();
+        all.sort_by_key(|candidate| candidate.place);
+        all
+    }
+
+    /// The genomes of all of them.
     pub(super) fn genomes(&self) -> Vec<Genome> {
-        self.candidates.iter().map(|candidate| candidate.genome.clone()).collect()
+        self.evaluated().into_iter().map(|candidate| candidate.genome.clone()).collect()
+    }
+
+    /// The genomes of the front.
+    pub(super) fn front(&self) -> impl Iterator<Item = &Genome> {
+        self.first_front().into_iter().map(|index| &self.candidates[index].genome)
     }
 
     pub(super) fn budgets(&self) -> &'a [Budget] {
         self.budgets
     }
 
-    /// The genomes of the evaluated subnets and their objectives.
+    pub(super) fn to_be_small(&self) -> &'a [Quantity] {
+        self.objectives
+    }
+
+    /// The genomes of the candidates and their objectives.
     pub(super) fn members(&self) -> impl Iterator<Item = (&Genome, Objectives)> {
         self.candidates.iter().map(|candidate| &candidate.genome).zip(self.objectives())
     }
@@ -190,32 +259,48 @@ impl<'a, E: Evaluator> Archive<'a, E> {
     pub(super) fn outcome(&self) -> Outcome {
         let ranked = self.ranked();
         let points = |indices: &[usize]| indices.iter().map(|&i| self.candidates[i].point.clone()).collect();
-        let first: BTreeSet<usize> =
-            pareto::fronts(&self.objectives()).into_iter().next().unwrap_or_default().into_iter().collect();
+        let first: BTreeSet<usize> = self.first_front().into_iter().collect();
         let front: Vec<usize> = ranked.iter().copied().filter(|index| first.contains(index)).collect();
         Outcome {
-            evaluated: self.candidates.iter().map(|c| c.point.clone()).collect(),
+            evaluated: self.evaluated().into_iter().map(|c| c.point.clone()).collect(),
             ranking: points(&ranked),
             front: points(&front),
             evaluations: self.evaluations,
         }
     }
 
-    fn admit(&mut self, genome: Genome, subnet: Subnet, accuracy: f64) -> Result<(), SearchError<E::Error>> {
-        if !(0.0..=1.0).contains(&accuracy) {
-            return Err(SearchError::Accuracy { subnet: subnet.to_string(), value: accuracy });
+    fn admit(
+        &mut self,
+        genome: Genome,
+        subnet: Subnet,
+        Accuracy { value: accuracy, stopped_after }: Accuracy,
+    ) -> Result<(), SearchError<E::Error>> {
+        if accuracy.is_nan() {
+            return Err(SearchError::NoAnswers { subnet: subnet.to_string() });
         }
-        let Price { costs, usage, .. } = self.price(&subnet)?;
+        let Price { costs, objectives, .. } = self.price(&subnet)?;
+        let place = self.seen.len();
         self.seen.insert(subnet.clone());
-        self.candidates.push(Candidate { genome, point: Point { subnet, accuracy, costs }, usage });
+        let list = if stopped_after.is_none() { &mut self.candidates } else { &mut self.stopped };
+        list.push(Candidate {
+            place,
+            genome,
+            point: Point { subnet, accuracy, stopped_after, costs },
+            objectives: Objectives { accuracy, costs: objectives },
+        });
         Ok(())
     }
 
     pub(super) fn objectives(&self) -> Vec<Objectives> {
-        self.candidates.iter().map(|c| Objectives { accuracy: c.point.accuracy, usage: c.usage }).collect()
+        self.candidates.iter().map(|candidate| candidate.objectives).collect()
     }
 
-    /// Indices of the candidates, best accuracy first; equal ones by usage, then MACs, then subnet.
+    /// Indices of the candidates that no other beats.
+    fn first_front(&self) -> Vec<usize> {
+        pareto::fronts(&self.objectives()).into_iter().next().unwrap_or_default()
+    }
+
+    /// Indices of the candidates, best accuracy first; equal ones by costs, then MACs, then subnet.
     fn ranked(&self) -> Vec<usize> {
         let mut order: Vec<usize> = (0..self.candidates.len()).collect();
         order.sort_by(|&a, &b| self.compare(&self.candidates[a], &self.candidates[b]));
@@ -227,13 +312,13 @@ impl<'a, E: Evaluator> Archive<'a, E> {
         b.point
             .accuracy
             .total_cmp(&a.point.accuracy)
-            .then_with(|| a.usage.total_cmp(&b.usage))
+            .then_with(|| a.objectives.cheaper(&b.objectives))
             .then_with(|| macs(a).cmp(&macs(b)))
             .then_with(|| a.point.subnet.cmp(&b.point.subnet))
     }
 }
 
-fn cost_of(costs: &[(Quantity, f64)], budget: &Budget) -> f64 {
-    let cost = costs.iter().find(|(quantity, _)| *quantity == budget.quantity);
-    cost.expect("the cost of every budgeted quantity was asked for").1
+fn cost_of(costs: &[(Quantity, f64)], quantity: Quantity) -> f64 {
+    let cost = costs.iter().find(|(asked, _)| *asked == quantity);
+    cost.expect("the cost of every quantity that counts was asked for").1
 }

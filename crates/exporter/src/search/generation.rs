@@ -7,9 +7,9 @@ use elastic_space::random::Purpose;
 use elastic_space::{Genome, SearchSpace, Slot, Subnet};
 use rand::Rng;
 
-use super::archive::Archive;
+use super::archive::{Archive, Oracle};
 use super::evolution;
-use super::{Evaluator, SearchError, Settings};
+use super::{SearchError, Settings};
 
 /// The share of children that grow up to the budget.
 const GROWN_SHARE: f64 = 0.75;
@@ -41,7 +41,7 @@ impl UsageRange {
 
 /// Evaluates the first generation: the largest subnet if it is feasible, the smallest, and random ones
 /// spread along the budget, more of them near its end.
-pub(super) fn seed<E: Evaluator>(
+pub(super) fn seed<E: Oracle>(
     archive: &mut Archive<'_, E>,
     space: &SearchSpace,
     settings: &Settings,
@@ -82,7 +82,7 @@ pub(super) fn seed<E: Evaluator>(
 }
 
 /// Up to `settings.population` new feasible genomes, drawn.
-pub(super) fn draw<E: Evaluator>(
+pub(super) fn draw<E: Oracle>(
     archive: &mut Archive<'_, E>,
     space: &SearchSpace,
     settings: &Settings,
@@ -110,12 +110,7 @@ pub(super) struct New {
 }
 
 impl New {
-    pub(super) fn add<E: Evaluator>(
-        &mut self,
-        archive: &Archive<'_, E>,
-        space: &SearchSpace,
-        genome: Genome,
-    ) {
+    pub(super) fn add<E: Oracle>(&mut self, archive: &Archive<'_, E>, space: &SearchSpace, genome: Genome) {
         let subnet = space.decode_with(&archive.slots, &genome);
         if !archive.holds(&subnet) && self.subnets.insert(subnet) {
             self.genomes.push(genome);
@@ -124,7 +119,7 @@ impl New {
 }
 
 /// Up to `settings.population` new feasible genomes, bred from the best candidates.
-pub(super) fn breed<E: Evaluator>(
+pub(super) fn breed<E: Oracle>(
     archive: &mut Archive<'_, E>,
     space: &SearchSpace,
     settings: &Settings,
@@ -157,7 +152,7 @@ pub(super) fn breed<E: Evaluator>(
 
 /// Looks for a feasible genome when the smallest subnet is not one: quantities that are predicted need
 /// not grow with the choices. Walks downhill from the smallest, the largest and random genomes.
-fn rescue<E: Evaluator>(
+fn rescue<E: Oracle>(
     archive: &mut Archive<'_, E>,
     space: &SearchSpace,
     rng: &mut impl Rng,
@@ -188,7 +183,7 @@ fn rescue<E: Evaluator>(
     Ok(None)
 }
 
-fn shrink<E: Evaluator>(
+fn shrink<E: Oracle>(
     archive: &mut Archive<'_, E>,
     genome: Genome,
     ceiling: f64,
@@ -198,7 +193,7 @@ fn shrink<E: Evaluator>(
     evolution::repair(genome, &slots, &mut |genome| archive.fits(genome, ceiling), rng)
 }
 
-fn expand<E: Evaluator>(
+fn expand<E: Oracle>(
     archive: &mut Archive<'_, E>,
     genome: Genome,
     ceiling: f64,

@@ -11,17 +11,18 @@ const STEPS: f32 = 32.0;
 ///
 /// What is farther from zero says no more about an answer's change from one subnet to another. A margin that is above zero
 /// stays so, however small: the answer is right.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Margins(Vec<i8>);
 
 impl Margins {
     /// Of margins in units of a logit.
     pub fn new(margins: &[f32]) -> Self {
-        let steps = |&margin: &f32| {
-            let steps = (margin * STEPS).round().clamp(-f32::from(i8::MAX), f32::from(i8::MAX)) as i8;
-            if margin > 0.0 { steps.max(1) } else { steps.min(0) }
-        };
-        Self(margins.iter().map(steps).collect())
+        Self(margins.iter().map(|margin| rounded(margin * STEPS)).collect())
+    }
+
+    /// With those of the examples that follow.
+    pub fn append(&mut self, mut following: Self) {
+        self.0.append(&mut following.0);
     }
 
     /// The number of examples.
@@ -34,10 +35,26 @@ impl Margins {
         self.0.iter().filter(|&&margin| margin > 0).count() as f64 / self.0.len() as f64
     }
 
+    /// Whether an example is answered rightly.
+    pub(super) fn is_right(&self, example: usize) -> bool {
+        self.0[example] > 0
+    }
+
+    /// Those of the first examples.
+    pub(super) fn first(&self, examples: usize) -> Self {
+        Self(self.0[..examples].to_vec())
+    }
+
     /// In units of a logit.
     pub(super) fn of(&self, example: usize) -> f64 {
         f64::from(self.0[example]) / f64::from(STEPS)
     }
+}
+
+/// To a whole number of steps; what is above zero stays so.
+fn rounded(steps: f32) -> i8 {
+    let rounded = steps.round().clamp(-f32::from(i8::MAX), f32::from(i8::MAX)) as i8;
+    if steps > 0.0 { rounded.max(1) } else { rounded.min(0) }
 }
 
 /// One byte an example, in base 64.
@@ -66,6 +83,15 @@ mod tests {
         assert_eq!(margins.0, [1, 0, 0, 32, 127, -127, 0]);
         assert_eq!(margins.accuracy(), 3.0 / 7.0);
         assert_eq!((margins.of(3), margins.of(5)), (1.0, -127.0 / 32.0));
+    }
+
+    #[test]
+    fn the_first_of_them_and_those_that_follow() {
+        let mut margins = Margins(vec![4, -10]);
+        margins.append(Margins(vec![29, 7]));
+        assert_eq!(margins, Margins(vec![4, -10, 29, 7]));
+        assert_eq!(margins.first(3), Margins(vec![4, -10, 29]));
+        assert!(margins.is_right(0) && !margins.is_right(1));
     }
 
     #[test]

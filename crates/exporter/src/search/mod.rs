@@ -18,6 +18,7 @@ mod assign;
 mod evolution;
 mod generation;
 mod margins;
+mod measured;
 mod pareto;
 mod predictor;
 mod process;
@@ -39,9 +40,10 @@ pub use assign::{Assignment, Candidate, assign};
 pub use margins::Margins;
 pub use pareto::thin;
 
-use archive::Archive;
+use archive::{Archive, Oracle};
 use evolution::Sweep;
 use generation::{breed, draw, seed};
+use measured::Measured;
 pub use pareto::{Objectives, hypervolume};
 
 /// Generations in a row without a new subnet after which the search ends.
@@ -94,9 +96,14 @@ pub struct Settings {
     pub mutation_probability: f64,
     /// The source of all randomness: the same seed gives the same outcome.
     pub seed: Seed,
-    /// Accuracies known from an earlier search of the same checkpoint. They are not asked for again, and
+    /// What is to be small besides an accuracy that is to be large: up to two quantities. If none is named it is the use of the budget,
+    /// the largest share of any, and without budgets the MACs.
+    pub objectives: Vec<Quantity>,
+    /// Whether an evaluation ends as soon as it is clear that a subnet that costs no more is more accurate.
+    pub early_stop: bool,
+    /// What subnets answered to all examples in an earlier search of the same checkpoint. They are not asked again, and
     /// not counted as evaluations.
-    pub known: Vec<(Subnet, f64)>,
+    pub known: Vec<(Subnet, Margins)>,
 }
 
 /// What the search asks about a subnet.
@@ -112,20 +119,20 @@ pub trait Evaluator {
     /// The evaluator's own.
     fn cost(&mut self, subnet: &Subnet, quantity: Quantity) -> Result<f64, Self::Error>;
 
-    /// The accuracy on validation data, from 0 to 1. Asked once for a subnet, and only for one that
-    /// meets every budget.
+    /// The answers to all validation examples, of which the accuracy is the share of right ones: to the same examples in the
+    /// same order for each subnet, and in an order that was drawn. Asked once for a subnet, and only for one that meets
+    /// every budget.
+    ///
+    /// The first of them do, as soon as they are `decided`; more of them change nothing.
     ///
     /// # Errors
     ///
     /// The evaluator's own.
-    fn accuracy(&mut self, subnet: &Subnet) -> Result<f64, Self::Error>;
-}
-
-/// An evaluator that knows each answer of the subnets whose accuracy it was asked for.
-pub trait Answering: Evaluator {
-    /// The answers of which the accuracy of a subnet is the share of right ones, to the same examples for each subnet.
-    /// Asked for a subnet whose accuracy was given, or is among [`Settings::known`].
-    fn margins(&self, subnet: &Subnet) -> Margins;
+    fn margins(
+        &mut self,
+        subnet: &Subnet,
+        decided: &dyn Fn(&Margins) -> bool,
+    ) -> Result<Margins, Self::Error>;
 }
 
 /// How far a search is; reported after each evaluation.
@@ -149,13 +156,17 @@ pub struct Point {
     pub subnet: Subnet,
     /// Its accuracy on validation data, from 0 to 1.
     pub accuracy: f64,
-    /// Its value of each budgeted quantity, in the quantity's base unit.
+    /// The validation examples after which it was clear that a subnet that costs no more is more accurate, where its evaluation
+    /// was ended then. The accuracy is then a guess: the other's, and the difference on these examples.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stopped_after: Option<usize>,
+    /// Its value of each quantity that has a budget or is to be small, in the quantity's base unit.
     pub costs: Vec<(Quantity, f64)>,
 }
 
 /// The genomes of the next generation.
 type Next<'n, 'a, E> =
-    dyn FnMut(&mut Archive<'a, E>, u64) -> Result<Vec<Genome>, SearchError<<E as Evaluator>::Error>> + 'n;
+    dyn FnMut(&mut Archive<'a, E>, u64) -> Result<Vec<Genome>, SearchError<<E as Oracle>::Error>> + 'n;
 
 /// What a search found. Every point meets every budget.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
@@ -163,13 +174,12 @@ type Next<'n, 'a, E> =
 pub struct Outcome {
     /// All points: the known ones first, then in the order of their evaluation.
     pub evaluated: Vec<Point>,
-    /// All points, best accuracy first; of equal ones the cheaper first.
+    /// The points that were measured in full, best accuracy first; of equal ones the cheaper first.
     pub ranking: Vec<Point>,
-    /// The points that no other beats in accuracy and in use of the budget, best accuracy first.
-    ///
-    /// The use is the largest share of a budget; without budgets it is the MACs.
+    /// Of these the points that no other beats in accuracy and in what is to be small, [`Settings::objectives`], best accuracy
+    /// first.
     pub front: Vec<Point>,
-    /// Accuracies that were measured.
+    /// Accuracies that were measured, in full or not.
     pub evaluations: usize,
 }
 
@@ -210,20 +220,18 @@ pub enum SearchError<E> {
         /// What was given.
         value: f64,
     },
-    /// An accuracy is out of its range.
-    #[error("accuracy of subnet `{subnet}` is {value}: it must be from 0 to 1")]
-    Accuracy {
+    /// There is nothing to count.
+    #[error("subnet `{subnet}` has answered no example")]
+    NoAnswers {
         /// The subnet.
         subnet: String,
-        /// What was given.
-        value: f64,
     },
     /// The evaluator failed.
     #[error("evaluate a subnet: {0:#}")]
     Evaluator(E),
 }
 
-/// Searches `space` for the most accurate subnets within `budgets`.
+/// Searches `space` for the most accurate subnets within `budgets`, and those between them and the cheapest.
 ///
 /// It ends after `settings.max_evaluations`, when every subnet of the space was seen, or when some
 /// generations in a row brought nothing new. With no budget, or one that the largest subnet meets, the largest
@@ -233,7 +241,7 @@ pub enum SearchError<E> {
 ///
 /// [`SearchError::Infeasible`] if neither the smallest subnet nor any of a bounded number of
 /// others meets the budgets; the other kinds for settings out of range and an evaluator that fails.
-pub fn search<E: Answering>(
+pub fn search<E: Evaluator>(
     space: &SearchSpace,
     budgets: &[Budget],
     evaluator: &mut E,
@@ -241,9 +249,16 @@ pub fn search<E: Answering>(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Outcome, SearchError<E::Error>> {
     settings.validate()?;
-    let mut archive = Archive::new(space, budgets, evaluator, settings.max_evaluations, progress);
-    for (subnet, accuracy) in &settings.known {
-        archive.admit_known(subnet, *accuracy)?;
+    let mut measured = Measured::new(evaluator, settings.early_stop);
+    let mut archive = Archive::new(
+        space,
+        (budgets, &settings.objectives),
+        &mut measured,
+        settings.max_evaluations,
+        progress,
+    );
+    for (subnet, margins) in &settings.known {
+        archive.admit_known(subnet, margins)?;
     }
     let range = match settings.strategy {
         Strategy::Random | Strategy::Nsga2 => seed(&mut archive, space, settings)?,
@@ -258,7 +273,7 @@ pub fn search<E: Answering>(
 }
 
 /// Evaluates generation after generation, of genomes that `next` gives, until the archive is full or nothing is new.
-fn evolve<'a, E: Evaluator>(
+fn evolve<'a, E: Oracle>(
     archive: &mut Archive<'a, E>,
     space: &SearchSpace,
     next: &mut Next<'_, 'a, E>,
@@ -300,6 +315,9 @@ impl Settings {
         }
         if self.max_evaluations == 0 {
             return refuse("max-evaluations", 0.0, "at least 1");
+        }
+        if self.objectives.len() > 2 {
+            return refuse("objectives", self.objectives.len() as f64, "at most 2");
         }
         if !(0.0..=1.0).contains(&self.mutation_probability) {
             return refuse("mutation-probability", self.mutation_probability, "from 0 to 1");

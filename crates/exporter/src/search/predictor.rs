@@ -11,12 +11,13 @@ use elastic_space::random::Purpose;
 use elastic_space::{Genome, SearchSpace, Seed, Subnet};
 use rand::Rng;
 
-use super::archive::Archive;
+use super::archive::{Accuracy, Archive, Oracle};
 use super::generation::{New, UsageRange, breed, draw};
-use super::pareto::{Objectives, fronts};
+use super::measured::Measured;
+use super::pareto::Objectives;
 use super::process::{Normal, Process, cumulative};
 use super::promise::{Expected, Promise};
-use super::{Answering, Evaluator, Margins, SearchError, Settings, evolve};
+use super::{Evaluator, Margins, SearchError, Settings, evolve};
 
 /// One in so many of a population is measured before there is a model.
 const FIRST_DIVISOR: usize = 2;
@@ -101,25 +102,26 @@ fn kernel(a: &Views, b: &Views) -> f64 {
 
 impl AccuracyModel {
     /// Fitted to the margins of measured subnets; none without any.
-    fn fit<'a>(space: &SearchSpace, measured: impl Iterator<Item = (&'a Subnet, Margins)>) -> Option<Self> {
-        let (rows, margins): (Vec<Views>, Vec<Margins>) =
+    fn fit<'a>(
+        space: &SearchSpace,
+        measured: impl Iterator<Item = (&'a Subnet, &'a Margins)>,
+    ) -> Option<Self> {
+        let (rows, margins): (Vec<Views>, Vec<&Margins>) =
             measured.map(|(subnet, margins)| (views(space, subnet), margins)).unzip();
-        let examples = margins.first()?.examples();
+        let examples = margins.iter().map(|margins| margins.examples()).max()?;
         let columns = [0, 1].map(|view| Columns::of(&rows.iter().map(move |row| &row[view])));
         let rows: Vec<Views> = rows.iter().map(|row| standardise(&columns, row)).collect();
         let gram: Vec<Vec<f64>> = rows.iter().map(|a| rows.iter().map(|b| kernel(a, b)).collect()).collect();
         let settled: Vec<Option<bool>> = (0..examples).map(|example| settled(&margins, example)).collect();
-        let open = (0..examples).filter(|&example| settled[example].is_none());
-        let process = Process::fit(
-            &gram,
-            open.map(|example| margins.iter().map(|margins| margins.of(example)).collect()),
-        );
+        let open: Vec<usize> = (0..examples).filter(|&example| settled[example].is_none()).collect();
+        let process = Process::fit(&gram, completed(&gram, &margins, &open).into_iter());
         let right = settled.iter().filter(|answer| **answer == Some(true)).count();
         let mut model = Self { columns, rows, process, examples, right, bias: 0.0, scale: 0.0 };
         let errors: Vec<(f64, f64)> = model
             .process
             .left_out()
             .zip(&margins)
+            .filter(|(_, margins)| margins.examples() == examples)
             .map(|((variance, expected), margins)| (margins.accuracy() - model.share(expected), variance))
             .collect();
         let mean =
@@ -181,9 +183,37 @@ impl Look {
     }
 }
 
-/// The answer that all subnets give to an example, far from the other one.
-fn settled(margins: &[Margins], example: usize) -> Option<bool> {
-    let all = |holds: fn(f64) -> bool| margins.iter().all(|margins| holds(margins.of(example)));
+/// Of each of these examples the margins of all subnets. Those that a subnet was not asked for are what the subnets that were asked
+/// everything let expect of it, moved by what its other answers differ by from that on average: what the examples have in
+/// common, which processes of single examples do not see.
+fn completed(gram: &[Vec<f64>], margins: &[&Margins], examples: &[usize]) -> Vec<Vec<f64>> {
+    let answered = |margins: &&Margins| {
+        let asked = examples.iter().take_while(|example| **example < margins.examples());
+        asked.map(|&example| margins.of(example)).collect()
+    };
+    let mut rows: Vec<Vec<f64>> = margins.iter().map(answered).collect();
+    let (full, stopped): (Vec<usize>, Vec<usize>) =
+        (0..rows.len()).partition(|&row| rows[row].len() == examples.len());
+    if !stopped.is_empty() {
+        let kernels = |row: usize| -> Vec<f64> { full.iter().map(|&other| gram[row][other]).collect() };
+        let of_example = |place| full.iter().map(|&row| rows[row][place]).collect();
+        let gram: Vec<Vec<f64>> = full.iter().map(|&row| kernels(row)).collect();
+        let process = Process::fit(&gram, (0..examples.len()).map(of_example));
+        for row in stopped {
+            let expected: Vec<f64> = process.expected(&kernels(row), 0.0).map(|margin| margin.mean).collect();
+            let asked = rows[row].len();
+            let differences = rows[row].iter().zip(&expected).map(|(margin, expected)| margin - expected);
+            let difference = differences.sum::<f64>() / asked.max(1) as f64;
+            rows[row].extend(expected[asked..].iter().map(|margin| margin + difference));
+        }
+    }
+    (0..examples.len()).map(|place| rows.iter().map(|margins| margins[place]).collect()).collect()
+}
+
+/// The answer that all subnets give to an example that were asked, far from the other one.
+fn settled(margins: &[&Margins], example: usize) -> Option<bool> {
+    let asked = || margins.iter().filter(|margins| example < margins.examples());
+    let all = |holds: fn(f64) -> bool| asked().all(|margins| holds(margins.of(example)));
     if all(|margin| margin >= SETTLED) {
         Some(true)
     } else {
@@ -196,7 +226,7 @@ fn probability(deviations: f64) -> f64 {
     if deviations.abs() < CERTAIN { cumulative(deviations) } else { f64::from(u8::from(deviations > 0.0)) }
 }
 
-/// Answers for the archive's own evaluator: costs are the archive's, accuracies are predicted.
+/// Answers for the archive's own oracle: costs are the archive's, accuracies are predicted.
 struct Predicted<'p, 'a, E> {
     archive: &'p mut Archive<'a, E>,
     space: &'p SearchSpace,
@@ -205,7 +235,7 @@ struct Predicted<'p, 'a, E> {
     looks: BTreeMap<Subnet, Look>,
 }
 
-impl<E: Evaluator> Evaluator for Predicted<'_, '_, E> {
+impl<E: Oracle> Oracle for Predicted<'_, '_, E> {
     type Error = SearchError<E::Error>;
 
     fn cost(&mut self, subnet: &Subnet, quantity: Quantity) -> Result<f64, Self::Error> {
@@ -214,18 +244,18 @@ impl<E: Evaluator> Evaluator for Predicted<'_, '_, E> {
         Ok(cost.expect("both searches have the same budgets").1)
     }
 
-    fn accuracy(&mut self, subnet: &Subnet) -> Result<f64, Self::Error> {
+    fn accuracy(&mut self, subnet: &Subnet, _: Option<&Subnet>) -> Result<Accuracy, Self::Error> {
         let look = self.model.look(self.space, subnet);
-        let accuracy = self.model.predict(&look);
+        let value = self.model.predict(&look);
         self.looks.insert(subnet.clone(), look);
-        Ok(accuracy)
+        Ok(Accuracy { value, stopped_after: None })
     }
 }
 
 /// The subnets that promise most by the model, and at times one that is drawn, so that the model learns of what it does not look
 /// for.
-pub(super) fn propose<E: Answering>(
-    archive: &mut Archive<'_, E>,
+pub(super) fn propose<E: Evaluator>(
+    archive: &mut Archive<'_, Measured<'_, E>>,
     space: &SearchSpace,
     settings: &Settings,
     generation: u64,
@@ -279,11 +309,9 @@ struct Dreamt {
 
 /// The genomes that are one step in one slot from one of the front's: what measurements found is looked at closely, whatever
 /// the model makes of it.
-fn neighbours<E: Evaluator>(archive: &Archive<'_, E>) -> Vec<Genome> {
-    let front = fronts(&archive.objectives()).into_iter().next().unwrap_or_default();
-    let genomes = archive.genomes();
+fn neighbours<E: Oracle>(archive: &Archive<'_, E>) -> Vec<Genome> {
     let mut neighbours = Vec::new();
-    for genome in front.into_iter().map(|index| &genomes[index]) {
+    for genome in archive.front() {
         for (slot, sizes) in archive.slots.iter().enumerate() {
             let choice = genome[slot];
             let beside = [choice.checked_sub(1), Some(choice + 1).filter(|next| *next <= sizes.largest())];
@@ -298,7 +326,7 @@ fn neighbours<E: Evaluator>(archive: &Archive<'_, E>) -> Vec<Genome> {
 }
 
 /// What an evolution on predicted accuracies has looked at and is new.
-fn dream<E: Evaluator>(
+fn dream<E: Oracle>(
     archive: &mut Archive<'_, E>,
     space: &SearchSpace,
     settings: &Settings,
@@ -308,12 +336,12 @@ fn dream<E: Evaluator>(
 ) -> Result<Vec<Dreamt>, SearchError<E::Error>> {
     let mut rng = settings.seed.generator(Purpose::Search, generation);
     let inner = Settings { seed: Seed(rng.random()), known: Vec::new(), ..settings.clone() };
-    let (measured, budgets) = (archive.genomes(), archive.budgets());
+    let (measured, wanted) = (archive.genomes(), (archive.budgets(), archive.to_be_small()));
     let neighbours = neighbours(archive);
     let predictions = measured.len() + neighbours.len() + PREDICTIONS * settings.population;
     let mut predicted = Predicted { archive, space, model, looks: BTreeMap::new() };
     let silent = &mut |_| ();
-    let mut dream = Archive::new(space, budgets, &mut predicted, predictions, silent);
+    let mut dream = Archive::new(space, wanted, &mut predicted, predictions, silent);
     let failed = |error| match error {
         SearchError::Evaluator(error) => error,
         _ => unreachable!("the archive has checked the settings, the costs and the accuracies"),
@@ -368,8 +396,8 @@ mod tests {
         let margins = |subnet: &Subnet, seen: fn(f32) -> f32| {
             Margins::new(&margins(&space, subnet).into_iter().map(seen).collect::<Vec<f32>>())
         };
-        let known = measured.iter().map(|subnet| (subnet, margins(subnet, seen)));
-        let model = AccuracyModel::fit(&space, known).expect("subnets");
+        let known: Vec<Margins> = measured.iter().map(|subnet| margins(subnet, seen)).collect();
+        let model = AccuracyModel::fit(&space, measured.iter().zip(&known)).expect("subnets");
         let accuracies: Vec<f64> = others.iter().map(|subnet| margins(subnet, seen).accuracy()).collect();
         let mean = accuracies.iter().sum::<f64>() / 100.0;
         let (mut spread, mut left, mut standardised) = (0.0, 0.0, 0.0);
@@ -393,12 +421,31 @@ mod tests {
     }
 
     #[test]
+    fn what_a_subnet_was_not_asked_by_hand() {
+        // Three subnets that have nothing in common: of the third the mean of the others is expected, 0.5 and 1.5.
+        let unit = |row: usize| (0..3).map(|column| f64::from(u8::from(row == column))).collect();
+        let gram: Vec<Vec<f64>> = (0..3).map(unit).collect();
+        let [first, second] = [[1.0, 9.0, 2.0], [0.0, 9.0, 1.0]].map(|margins| Margins::new(&margins));
+        for (third, expected) in [(vec![2.0], 1.5 + 1.5), (vec![2.0, 0.0], 1.5 + 1.5), (vec![], 1.5)] {
+            let third = Margins::new(&third);
+            let values = completed(&gram, &[&first, &second, &third], &[0, 2]);
+            let begin = if third.examples() > 0 { 2.0 } else { 0.5 };
+            assert_eq!([&values[0][..2], &values[1][..2]], [[1.0, 0.0], [2.0, 1.0]]);
+            assert!((values[0][2] - begin).abs() < 1e-12 && (values[1][2] - expected).abs() < 1e-12);
+        }
+        let third = Margins::new(&[2.0, 0.0, -1.0]);
+        let values = completed(&gram, &[&first, &second, &third], &[0, 2]);
+        assert_eq!(values, [[1.0, 0.0, 2.0], [2.0, 1.0, -1.0]]);
+        let [far, near] = [Margins::new(&[3.0, -3.0]), Margins::new(&[1.0])];
+        assert_eq!([0, 1].map(|example| settled(&[&far, &near], example)), [None, Some(false)]);
+    }
+
+    #[test]
     fn settled_answers_are_told_without_a_process() {
         let space = per_layer();
         let margins = Margins::new(&[3.0, 3.0, -3.0, 0.0]);
         let (smallest, largest) = (space.smallest(), space.largest());
-        let model =
-            AccuracyModel::fit(&space, [(&smallest, margins.clone()), (&largest, margins)].into_iter());
+        let model = AccuracyModel::fit(&space, [(&smallest, &margins), (&largest, &margins)].into_iter());
         let model = model.expect("subnets");
         let look = model.look(&space, &largest);
         assert_eq!((model.right, model.predict(&look), model.scale), (2, 0.5, 0.0));

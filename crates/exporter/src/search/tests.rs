@@ -12,6 +12,9 @@ use elastic_space::vit::{Pooling, VitSpace};
 use super::pareto::Objectives;
 use super::*;
 
+/// Examples of a fake.
+const EXAMPLES: usize = 2000;
+
 /// A formula for the accuracy and one for each cost, and a record of what was asked.
 struct Fake<'a> {
     space: &'a SearchSpace,
@@ -35,19 +38,22 @@ impl Evaluator for Fake<'_> {
         Ok((self.cost)(self.space, subnet, quantity))
     }
 
-    fn accuracy(&mut self, subnet: &Subnet) -> Result<f64, Infallible> {
+    fn margins(&mut self, subnet: &Subnet, _: &dyn Fn(&Margins) -> bool) -> Result<Margins, Infallible> {
         self.accuracies_asked.push(subnet.clone());
-        Ok((self.accuracy)(self.space, subnet))
+        Ok(answers((self.accuracy)(self.space, subnet)))
     }
 }
 
-/// Of 1,000 examples, each right from another accuracy on.
-impl Answering for Fake<'_> {
-    fn margins(&self, subnet: &Subnet) -> Margins {
-        let accuracy = (self.accuracy)(self.space, subnet);
-        let above = |example: usize| (10.0 * (accuracy - (example as f64 + 0.5) / 1e3)) as f32;
-        Margins::new(&(0..1000).map(above).collect::<Vec<f32>>())
-    }
+/// Examples each of which is right from another accuracy on, in an order in which hard ones are everywhere.
+fn answers(accuracy: f64) -> Margins {
+    let difficulty = |example: usize| ((example * 617 % EXAMPLES) as f64 + 0.5) / EXAMPLES as f64;
+    let above = |example: usize| (10.0 * (accuracy - difficulty(example))) as f32;
+    Margins::new(&(0..EXAMPLES).map(above).collect::<Vec<f32>>())
+}
+
+/// What is measured where a formula gives this: a share of the examples.
+fn measured(accuracy: f64) -> f64 {
+    (accuracy * EXAMPLES as f64).round() / EXAMPLES as f64
 }
 
 fn cost(space: &SearchSpace, subnet: &Subnet, quantity: Quantity) -> f64 {
@@ -144,12 +150,18 @@ fn settings(max_evaluations: usize, seed: u64) -> Settings {
         max_evaluations,
         mutation_probability: 0.1,
         seed: Seed(seed),
+        objectives: Vec::new(),
+        early_stop: true,
         known: Vec::new(),
     }
 }
 
+fn cost_of_largest(space: &SearchSpace, quantity: Quantity) -> f64 {
+    cost(space, &space.largest(), quantity)
+}
+
 fn share_of_largest(space: &SearchSpace, quantity: Quantity, share: f64) -> Budget {
-    Budget { quantity, limit: cost(space, &space.largest(), quantity) * share }
+    Budget { quantity, limit: cost_of_largest(space, quantity) * share }
 }
 
 fn run(
@@ -177,7 +189,7 @@ fn random_search(fake: &mut Fake<'_>, budget: Budget, evaluations: usize, seed: 
     while evaluated < evaluations {
         let subnet = fake.space.decode_with(&slots, &draw(&slots, &mut rng));
         if cost(fake.space, &subnet, budget.quantity) <= budget.limit {
-            best = best.max((fake.accuracy)(fake.space, &subnet));
+            best = best.max(measured((fake.accuracy)(fake.space, &subnet)));
             evaluated += 1;
         }
     }
@@ -194,7 +206,8 @@ fn the_optimum_is_found_and_random_search_is_beaten() {
                 let case = format!("{name}, {kind}, {share} of the largest");
                 let budget = share_of_largest(&space, Quantity::Macs, share);
                 let feasible = all.iter().filter(|(_, macs)| **macs <= budget.limit);
-                let optimum = feasible.map(|(subnet, _)| accuracy(&space, subnet)).fold(0.0, f64::max);
+                let optimum =
+                    feasible.map(|(subnet, _)| measured(accuracy(&space, subnet))).fold(0.0, f64::max);
                 let (mut exact, mut evolved, mut random) = (0, 0.0, 0.0);
                 for seed in 0..SEEDS {
                     let mut fake = Fake::new(&space, accuracy);
@@ -228,7 +241,7 @@ fn a_model_of_the_accuracy_saves_evaluations() {
         for share in [0.3, 0.6] {
             let budget = share_of_largest(&space, Quantity::Macs, share);
             let feasible = all.iter().filter(|(_, macs)| **macs <= budget.limit);
-            let optimum = feasible.map(|(subnet, _)| smooth(&space, subnet)).fold(0.0, f64::max);
+            let optimum = feasible.map(|(subnet, _)| measured(smooth(&space, subnet))).fold(0.0, f64::max);
             // What is missing to the optimum, in the mean.
             let missing = |strategy, evaluations| {
                 let best = |seed| {
@@ -303,12 +316,78 @@ fn the_ranking_and_the_front_are_of_the_evaluated() {
     assert!(outcome.ranking.is_sorted_by(|a, b| a.accuracy >= b.accuracy));
     assert!(outcome.front.is_sorted_by(|a, b| a.accuracy >= b.accuracy));
     assert_eq!(outcome.front[0], outcome.ranking[0]);
-    let objectives = |p: &Point| Objectives { accuracy: p.accuracy, usage: p.costs[0].1 / budget.limit };
+    let objectives =
+        |p: &Point| Objectives { accuracy: p.accuracy, costs: [p.costs[0].1 / budget.limit, 0.0] };
     for point in &outcome.evaluated {
-        assert!(outcome.ranking.contains(point), "{}", point.subnet);
+        assert_eq!(outcome.ranking.contains(point), point.stopped_after.is_none(), "{}", point.subnet);
         let beaten = outcome.evaluated.iter().any(|other| objectives(other).dominates(objectives(point)));
         assert_eq!(outcome.front.contains(point), !beaten, "{}", point.subnet);
     }
+}
+
+#[test]
+fn evaluations_that_end_early_change_nothing_that_is_found() {
+    let space = per_layer();
+    let budget = share_of_largest(&space, Quantity::Macs, 0.6);
+    for strategy in STRATEGIES {
+        let [early, full] = [true, false].map(|early_stop| {
+            let settings = Settings { strategy, early_stop, ..settings(120, 3) };
+            run(&mut Fake::new(&space, rugged), &[budget], &settings).expect("it is feasible")
+        });
+        assert!(full.evaluated.iter().all(|point| point.stopped_after.is_none()));
+        let stopped: Vec<&Point> =
+            early.evaluated.iter().filter(|point| point.stopped_after.is_some()).collect();
+        assert!(stopped.len() > 10, "{strategy:?}: {} of {}", stopped.len(), early.evaluated.len());
+        assert_eq!(early.ranking.len() + stopped.len(), early.evaluated.len(), "{strategy:?}");
+        for point in stopped {
+            let seen = point.stopped_after.expect("it was stopped");
+            assert!(seen < EXAMPLES && seen.is_multiple_of(128), "{strategy:?}: {seen}");
+            let accuracy = measured(rugged(&space, &point.subnet));
+            let better = |other: &&Point| other.costs[0].1 <= point.costs[0].1 && other.accuracy > accuracy;
+            let rival = early.ranking.iter().find(better);
+            assert!(rival.is_some(), "{strategy:?}: nothing is better than {}", point.subnet);
+            assert!(
+                (point.accuracy - accuracy).abs() < 0.05,
+                "{strategy:?}: {} is {accuracy}",
+                point.accuracy
+            );
+        }
+        if strategy == Strategy::Random {
+            // It draws the same subnets, whatever is known of them.
+            let subnets =
+                |points: &[Point]| points.iter().map(|point| point.subnet.clone()).collect::<Vec<_>>();
+            assert_eq!(subnets(&early.evaluated), subnets(&full.evaluated));
+            assert_eq!(early.front, full.front);
+        }
+    }
+}
+
+#[test]
+fn a_front_of_three_objectives() {
+    let space = per_layer();
+    let budget = share_of_largest(&space, Quantity::Latency, 0.9);
+    let wanted = vec![Quantity::Macs, Quantity::Params];
+    let objectives = |point: &Point| {
+        let cost = |quantity| {
+            let cost = point.costs.iter().find(|(known, _)| *known == quantity).expect("it was asked for").1;
+            cost / cost_of_largest(&space, quantity)
+        };
+        Objectives { accuracy: point.accuracy, costs: [cost(Quantity::Macs), cost(Quantity::Params)] }
+    };
+    let volume = |strategy, seed| {
+        let settings = Settings { strategy, objectives: wanted.clone(), ..settings(90, seed) };
+        let outcome = run(&mut Fake::new(&space, smooth), &[budget], &settings).expect("it is feasible");
+        let members: Vec<Objectives> = outcome.ranking.iter().map(objectives).collect();
+        for (point, own) in outcome.ranking.iter().zip(&members) {
+            let beaten = members.iter().any(|other| other.dominates(*own));
+            assert_eq!(outcome.front.contains(point), !beaten, "{strategy:?}: {}", point.subnet);
+            assert_eq!(point.costs.len(), 3, "the budget and both objectives");
+        }
+        hypervolume(&members, Objectives { accuracy: 0.0, costs: [1.0; 2] })
+    };
+    let mean = |strategy| (0..5).map(|seed| volume(strategy, seed)).sum::<f64>() / 5.0;
+    let [predicted, bred, drawn] = [Strategy::Predictor, Strategy::Nsga2, Strategy::Random].map(mean);
+    assert!(predicted > bred && predicted > drawn, "{predicted}, {bred}, {drawn}");
 }
 
 #[test]
@@ -453,8 +532,8 @@ fn known_accuracies_are_not_asked_for_again() {
     let budget = share_of_largest(&space, Quantity::Macs, 0.5);
     let mut first = Fake::new(&space, smooth);
     let earlier = run(&mut first, &[], &settings(80, 0)).expect("it is feasible");
-    let known: Vec<(Subnet, f64)> =
-        earlier.evaluated.iter().map(|p| (p.subnet.clone(), p.accuracy)).collect();
+    let known: Vec<(Subnet, Margins)> =
+        earlier.evaluated.iter().map(|p| (p.subnet.clone(), answers(smooth(&space, &p.subnet)))).collect();
     let doubled = known.iter().chain(&known).cloned().collect();
     let mut second = Fake::new(&space, smooth);
     let settings = Settings { known: doubled, ..settings(50, 0) };
@@ -501,20 +580,20 @@ fn what_is_out_of_range_is_refused() {
             "search setting mutation-probability is NaN: it must be from 0 to 1",
         ),
         (
-            Settings { known: vec![(foreign, 0.5)], ..base.clone() },
+            Settings { objectives: vec![Quantity::Macs; 3], ..base.clone() },
+            smooth,
+            "search setting objectives is 3: it must be at most 2",
+        ),
+        (
+            Settings { known: vec![(foreign, answers(0.5))], ..base.clone() },
             smooth,
             "use known accuracies: subnet `embed 48 depth 4 heads 3 mlp 64` is not in the search space: \
              embed-dim is 48, the choices are [16, 24]",
         ),
         (
-            Settings { known: vec![(space.smallest(), 50.0)], ..base.clone() },
+            Settings { known: vec![(space.smallest(), Margins::default())], ..base.clone() },
             smooth,
-            "accuracy of subnet `embed 16 depth 1 heads 2 mlp 16` is 50: it must be from 0 to 1",
-        ),
-        (
-            base.clone(),
-            |_, _| f64::NAN,
-            "accuracy of subnet `embed 24 depth 2 heads 2 mlp 32` is NaN: it must be from 0 to 1",
+            "subnet `embed 16 depth 1 heads 2 mlp 16` has answered no example",
         ),
     ] {
         let error =
@@ -538,14 +617,9 @@ fn the_evaluators_error_ends_the_search() {
         fn cost(&mut self, _: &Subnet, _: Quantity) -> Result<f64, Full> {
             Ok(1.0)
         }
-        fn accuracy(&mut self, _: &Subnet) -> Result<f64, Full> {
+        fn margins(&mut self, _: &Subnet, _: &dyn Fn(&Margins) -> bool) -> Result<Margins, Full> {
             self.0 += 1;
-            if self.0 < 5 { Ok(0.5) } else { Err(Full) }
-        }
-    }
-    impl Answering for Failing {
-        fn margins(&self, _: &Subnet) -> Margins {
-            Margins::new(&[1.0, -1.0])
+            if self.0 < 5 { Ok(Margins::new(&[1.0, -1.0])) } else { Err(Full) }
         }
     }
     let mut failing = Failing(0);
@@ -557,12 +631,15 @@ fn the_evaluators_error_ends_the_search() {
 #[test]
 fn a_point_as_json() {
     let space = small();
-    let point = Point { subnet: space.smallest(), accuracy: 0.5, costs: vec![(Quantity::Flops, 2.0)] };
-    let json = serde_json::to_string(&point).expect("it is plain data");
-    assert_eq!(
-        json,
-        r#"{"subnet":{"vit":{"embed-dim":16,"layers":[{"index":0,"heads":2,"mlp-width":16}]}},"accuracy":0.5,"costs":[["flops",2.0]]}"#
-    );
+    let costs = vec![(Quantity::Flops, 2.0)];
+    let point = Point { subnet: space.smallest(), accuracy: 0.5, stopped_after: None, costs };
+    let subnet = r#"{"vit":{"embed-dim":16,"layers":[{"index":0,"heads":2,"mlp-width":16}]}}"#;
+    for (stopped_after, text) in [(None, ""), (Some(128), r#""stopped-after":128,"#)] {
+        assert_eq!(
+            serde_json::to_string(&Point { stopped_after, ..point.clone() }).expect("it is plain data"),
+            format!(r#"{{"subnet":{subnet},"accuracy":0.5,{text}"costs":[["flops",2.0]]}}"#)
+        );
+    }
     let genome: Genome = space.encode(&point.subnet).expect("it is in the space");
     assert_eq!(space.decode(&genome), point.subnet);
 }

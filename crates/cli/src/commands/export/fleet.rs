@@ -45,7 +45,7 @@ struct Fleet<'a, 'k> {
     held: BTreeMap<(Subnet, usize), Winner>,
     /// Platforms that were searched for together.
     together: BTreeSet<Vec<usize>>,
-    /// Accuracies that all searches asked for, and how many of them an earlier command had measured.
+    /// Accuracies that all searches asked for, and how many of them had been measured before.
     evaluations: [usize; 2],
 }
 
@@ -74,7 +74,7 @@ pub(super) fn export(
         evaluations: [0, 0],
     };
     for job in jobs {
-        let found = job.search(job.budgets, fleet.knowledge)?;
+        let found = job.search(&[], fleet.knowledge)?;
         fleet.count(&found);
         fleet.found.push(found);
     }
@@ -181,7 +181,7 @@ impl Fleet<'_, '_> {
         }
         let budgets: Vec<Budget> = budgets.into_values().collect();
         let title = format!("search {} platforms", group.len());
-        match all[group[0]].search_by(&title, &budgets, &gauges, self.knowledge) {
+        match all[group[0]].search_by(&title, (&budgets, &[]), &gauges, self.knowledge) {
             Ok(found) => {
                 self.count(&found);
                 Ok(())
@@ -202,7 +202,8 @@ impl Fleet<'_, '_> {
                 continue;
             }
             let costs = self.costs[subnet][platform].clone().expect("what is chosen holds the budgets");
-            let point = Point { subnet: subnet.clone(), accuracy: self.knowledge.known[subnet], costs };
+            let accuracy = self.knowledge.known[subnet];
+            let point = Point { subnet: subnet.clone(), accuracy, stopped_after: None, costs };
             match self.jobs[platform].try_on(&point, benches[platform].as_mut())? {
                 Tried::Holds(winner) => {
                     self.held.insert(key, *winner);

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use elastic_exporter::search::{Evaluator, Point, thin};
+use elastic_exporter::search::{Evaluator, Objectives, Point, thin};
 use elastic_space::budget::Quantity;
 use elastic_space::{Budget, Cost, Subnet, file};
 use schemars::JsonSchema;
@@ -13,9 +13,6 @@ use super::job::{Job, Knowledge};
 use super::report::{Report, SearchReport};
 use crate::table::{self, percent};
 
-/// More than any subnet costs: what a search without a budget stays below.
-const NO_LIMIT: f64 = 1e18;
-
 /// What is written as `NAME-pareto.json`.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -25,6 +22,8 @@ pub(crate) struct FrontReport {
     file: String,
     platform: Option<String>,
     budgets: Vec<Budget>,
+    /// What is to be small besides an accuracy that is to be large; none where that is the use of the budget.
+    objectives: Vec<Quantity>,
     /// What is used less towards the cheap end.
     usage: &'static str,
     /// All of the front, the cheapest first.
@@ -40,8 +39,10 @@ struct FrontPoint {
     validation_accuracy: f64,
     /// Of those that were written.
     test_accuracy: Option<f64>,
-    /// The largest share of a budget; without budgets the latency in microseconds, or the FLOPs.
+    /// The largest share of a budget, or the first of the objectives in its base unit.
     usage: f64,
+    /// What the search weighed, each in the base unit of its quantity.
+    costs: Vec<(Quantity, f64)>,
     #[serde(flatten)]
     cost: Cost,
     flops: u64,
@@ -59,31 +60,38 @@ struct FrontPoint {
 
 /// Searches, and writes the front.
 pub(super) fn export(job: &Job<'_>, knowledge: &mut Knowledge<'_>) -> anyhow::Result<FrontReport> {
-    let (usage, whole) = if !job.budgets.is_empty() {
-        ("the largest share of a budget", job.budgets.to_vec())
-    } else if job.profile.is_some() {
-        ("latency", vec![Budget { quantity: Quantity::Latency, limit: NO_LIMIT }])
-    } else {
-        ("flops", vec![Budget { quantity: Quantity::Flops, limit: NO_LIMIT }])
+    let objectives = match &job.request.objective[..] {
+        [] if !job.budgets.is_empty() => Vec::new(),
+        [] if job.profile.is_some() => vec![Quantity::Latency],
+        [] => vec![Quantity::Flops],
+        asked => asked.to_vec(),
     };
-    let found = job.search(&whole, knowledge)?;
+    let found = job.search(&objectives, knowledge)?;
+    let cost = |point: &Point, quantity| {
+        let cost = point.costs.iter().find(|(known, _)| *known == quantity);
+        cost.expect("the search asks for each budget and objective").1
+    };
     let used = |point: &Point| {
-        let share = |&(quantity, cost): &(Quantity, f64)| {
-            let limits = job.budgets.iter().filter(|budget| budget.quantity == quantity);
-            let limit = limits.map(|budget| budget.limit).min_by(f64::total_cmp);
-            cost / limit.unwrap_or(1.0)
-        };
-        point.costs.iter().map(share).max_by(f64::total_cmp).unwrap_or_default()
+        let shares = job.budgets.iter().map(|budget| cost(point, budget.quantity) / budget.limit);
+        shares.max_by(f64::total_cmp).unwrap_or_default()
     };
-    let mut front: Vec<(f64, &Point)> =
-        found.outcome.front.iter().map(|point| (used(point), point)).collect();
-    front.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let objectives: Vec<(f64, f64)> = front.iter().map(|(usage, point)| (point.accuracy, *usage)).collect();
-    let written = thin(&objectives, job.request.pareto_models);
+    let of_point = |point: &Point| {
+        let costs = match objectives[..] {
+            [] => [used(point), 0.0],
+            [only] => [cost(point, only), 0.0],
+            [first, second, ..] => [cost(point, first), cost(point, second)],
+        };
+        Objectives { accuracy: point.accuracy, costs }
+    };
+    let mut front: Vec<(Objectives, &Point)> =
+        found.outcome.front.iter().map(|point| (of_point(point), point)).collect();
+    front.sort_by(|a, b| a.0.cheaper(&b.0));
+    let wanted: Vec<Objectives> = front.iter().map(|(wanted, _)| *wanted).collect();
+    let written = thin(&wanted, job.request.pareto_models);
     let mut bench = job.bench()?;
     let gauges = job.gauges(|_| Some(1.0));
     let mut points = Vec::with_capacity(front.len());
-    for (place, &(usage, point)) in front.iter().enumerate() {
+    for (place, &(Objectives { costs: [usage, _], .. }, point)) in front.iter().enumerate() {
         let cost = job.run.model.space.cost(&point.subnet);
         let Knowledge { accuracies, .. } = &mut *knowledge;
         let mut judge = job.judge(&gauges, accuracies);
@@ -92,6 +100,7 @@ pub(super) fn export(job: &Job<'_>, knowledge: &mut Knowledge<'_>) -> anyhow::Re
             validation_accuracy: point.accuracy,
             test_accuracy: None,
             usage,
+            costs: point.costs.clone(),
             cost,
             flops: cost.flops(),
             file_bytes: judge.cost(&point.subnet, Quantity::FileSize)? as u64,
@@ -117,7 +126,9 @@ pub(super) fn export(job: &Job<'_>, knowledge: &mut Knowledge<'_>) -> anyhow::Re
     let file = job.name("pareto") + ".json";
     let search = SearchReport::of(&found);
     let (schema, platform) = ("elastic.front/v1", job.platform_name().map(str::to_owned));
-    let report = FrontReport { schema, file, platform, budgets: job.budgets.to_vec(), usage, points, search };
+    let usage = objectives.first().map_or("the largest share of a budget", |first| first.name());
+    let budgets = job.budgets.to_vec();
+    let report = FrontReport { schema, file, platform, budgets, objectives, usage, points, search };
     let path = job.request.out.join(&report.file);
     file::write_json(&path, &report)?;
     file::write(&path.with_extension("csv"), &csv(&report.points)?)?;

@@ -62,13 +62,13 @@ pub(super) struct Job<'a> {
 
 /// What one search after the other learns of the run's subnets.
 pub(super) struct Knowledge<'a> {
-    /// Accuracies that this command asked for: the next search begins with them.
+    /// Accuracies that this command asked for and were measured in full: the next search begins with them.
     pub(super) known: BTreeMap<Subnet, f64>,
     /// Accuracies of earlier commands: they cost nothing, and change no search.
     pub(super) accuracies: Accuracies<'a>,
 }
 
-/// What a search found, and how many of its accuracies an earlier command had measured.
+/// What a search found, and how many of its accuracies had been measured before.
 pub(super) struct Found {
     pub(super) settings: Settings,
     pub(super) outcome: Outcome,
@@ -78,7 +78,7 @@ pub(super) struct Found {
 impl Job<'_> {
     /// Searches, proves and writes the model. `knowledge` gets what this search learns.
     pub(super) fn export(&self, knowledge: &mut Knowledge<'_>) -> anyhow::Result<Report> {
-        let found = self.search(self.budgets, knowledge)?;
+        let found = self.search(&[], knowledge)?;
         let winner = self.choose(&found.outcome)?;
         self.write(&self.name(""), &found, winner, Vec::new())
     }
@@ -118,12 +118,16 @@ impl Job<'_> {
         Ok(report)
     }
 
-    /// Searches under budgets on the platform.
-    pub(super) fn search(&self, budgets: &[Budget], knowledge: &mut Knowledge<'_>) -> anyhow::Result<Found> {
+    /// Searches under the budgets on the platform. `objectives` are as in [`Settings`].
+    pub(super) fn search(
+        &self,
+        objectives: &[Quantity],
+        knowledge: &mut Knowledge<'_>,
+    ) -> anyhow::Result<Found> {
         let gauges = self.gauges(|_| Some(1.0));
         let title =
             self.profile.map_or_else(|| "search".to_owned(), |profile| format!("search {}", profile.name));
-        self.search_by(&title, budgets, &gauges, knowledge)
+        self.search_by(&title, (self.budgets, objectives), &gauges, knowledge)
     }
 
     /// What predicts the costs that were measured on the platform, in units of those that have one.
@@ -146,18 +150,21 @@ impl Job<'_> {
     pub(super) fn search_by(
         &self,
         title: &str,
-        budgets: &[Budget],
+        (budgets, objectives): (&[Budget], &[Quantity]),
         gauges: &[Gauge<'_>],
         knowledge: &mut Knowledge<'_>,
     ) -> anyhow::Result<Found> {
         let Knowledge { known, accuracies } = knowledge;
+        let margins = |subnet: &Subnet| accuracies.get(subnet).expect("what was measured is kept").clone();
         let settings = Settings {
             strategy: self.request.search,
             population: self.request.population,
             max_evaluations: self.request.evaluations,
             mutation_probability: 0.1,
             seed: self.request.seed.map_or(self.run.model.seed(), Seed),
-            known: known.iter().map(|(subnet, accuracy)| (subnet.clone(), *accuracy)).collect(),
+            objectives: objectives.to_vec(),
+            early_stop: !self.request.no_early_stop,
+            known: known.keys().map(|subnet| (subnet.clone(), margins(subnet))).collect(),
         };
         let mut task = self.reporter.task(title, settings.max_evaluations as u64);
         let lines = self.scaling()?;
@@ -171,7 +178,7 @@ impl Job<'_> {
             task.at(done, total, &format!("best {}", percent(progress.best)));
         })?;
         let cached = judge.cached;
-        known.append(&mut judge.measured);
+        known.extend(outcome.ranking.iter().map(|point| (point.subnet.clone(), point.accuracy)));
         Ok(Found { settings, outcome, cached })
     }
 
@@ -190,7 +197,8 @@ impl Job<'_> {
             }
             costs.push((budget.quantity, cost));
         }
-        let point = Point { subnet: subnet.clone(), accuracy: judge.accuracy(subnet)?, costs };
+        let accuracy = judge.margins(subnet, &|_| false)?.accuracy();
+        let point = Point { subnet: subnet.clone(), accuracy, stopped_after: None, costs };
         let points = vec![point];
         Ok(Outcome { evaluated: points.clone(), ranking: points.clone(), front: points, evaluations: 1 })
     }

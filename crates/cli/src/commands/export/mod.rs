@@ -80,10 +80,13 @@ pub(crate) struct Export {
     #[arg(long)]
     all_platforms: bool,
     /// Write every subnet of the Pareto front of accuracy and use of the budget, and NAME-pareto.json and .csv, which
-    /// compare them. Without a budget the front is that of accuracy and latency on the platform, or FLOPs.
+    /// compare them. Without a budget the front is that of accuracy and latency on the platform, or FLOPs; --objective names others.
     #[arg(long, conflicts_with_all = ["subnet", "model"])]
     pareto: bool,
-    /// Models that --pareto writes, at most: both ends of the front, and between them those that tell most of it.
+    /// What the front of --pareto is of, besides accuracy: flops macs params file-size latency memory energy. Up to two.
+    #[arg(long, requires = "pareto", value_name = "QUANTITY")]
+    objective: Vec<Quantity>,
+    /// Models that --pareto writes, at most: the ends of the front, and between them those that tell most of it.
     #[arg(long, default_value_t = 8, value_name = "N")]
     pareto_models: usize,
     /// One subnet for all platforms, within every budget of each: as --at-most 1.
@@ -138,6 +141,9 @@ pub(crate) struct Export {
     /// Accuracies that each search may measure.
     #[arg(long, default_value_t = 200)]
     evaluations: usize,
+    /// Measure every accuracy on all images, also of a subnet that is clearly less accurate than one that costs no more.
+    #[arg(long)]
+    no_early_stop: bool,
     /// Subnets of one generation.
     #[arg(long, default_value_t = 32)]
     population: usize,
@@ -224,9 +230,17 @@ impl Export {
         if let Some(rate) = self.finetune_rate.filter(|rate| !(*rate > 0.0 && rate.is_finite())) {
             return Err(WrongUsage(format!("--finetune-rate is {rate}: it must be above 0")).into());
         }
-        let measured = self.budget.iter().find(|budget| budget.quantity.is_measured());
-        if let Some(budget) = measured.filter(|_| self.platform.is_empty() && !self.all_platforms) {
-            return Err(needs_platform(budget.quantity));
+        if let [first, second, ..] = self.objective[..]
+            && (self.objective.len() > 2 || first == second)
+        {
+            let problem = "--objective names up to two different quantities, besides the accuracy";
+            return Err(WrongUsage(problem.to_owned()).into());
+        }
+        let budgets = self.budget.iter().map(|budget| ("a budget", budget.quantity));
+        let mut wishes = budgets.chain(self.objective.iter().map(|objective| ("an objective", *objective)));
+        let measured = wishes.find(|(_, quantity)| quantity.is_measured());
+        if let Some((wish, quantity)) = measured.filter(|_| self.platform.is_empty() && !self.all_platforms) {
+            return Err(needs_platform(wish, quantity));
         }
         if (self.shared || self.at_most.is_some()) && self.platform.is_empty() && !self.all_platforms {
             let problem =
@@ -324,11 +338,11 @@ impl Export {
             return Err(WrongUsage(problem).into());
         }
         let budgets = limits.with(&self.budget);
-        match budgets
-            .iter()
-            .find(|budget| budget.quantity.is_measured() && profile.model(budget.quantity).is_none())
-        {
-            Some(budget) => Err(not_profiled(profile, *budget)),
+        let limited = budgets.iter().map(|budget| (format!("the budget {budget}"), budget.quantity));
+        let objectives = self.objective.iter().map(|one| (format!("the objective {}", one.name()), *one));
+        let is_unknown = |quantity: Quantity| quantity.is_measured() && profile.model(quantity).is_none();
+        match limited.chain(objectives).find(|(_, quantity)| is_unknown(*quantity)) {
+            Some((wish, quantity)) => Err(not_profiled(profile, &wish, quantity)),
             None => Ok(budgets),
         }
     }
@@ -399,17 +413,15 @@ impl Export {
     }
 }
 
-/// What is said of a budget of something that the profile has not measured.
-fn not_profiled(profile: &ProfileFile, budget: Budget) -> anyhow::Error {
-    let (name, quantity) = (&profile.name, budget.quantity.name());
-    let remedy = if budget.quantity == Quantity::Memory {
+/// What is said of a budget or an objective of something that the profile has not measured.
+fn not_profiled(profile: &ProfileFile, wish: &str, asked: Quantity) -> anyhow::Error {
+    let (name, quantity) = (&profile.name, asked.name());
+    let remedy = if asked == Quantity::Memory {
         format!(
             "write `memory: true` under `measure` in its platform file, and run: elastic profile --platform {name}.yaml"
         )
     } else {
         "the device has no meter of energy that elastic reads (RAPL, or an INA3221 on the board)".to_owned()
     };
-    anyhow::anyhow!(
-        "the budget {budget} needs the {quantity} of subnets, and the profile of {name} has none: {remedy}"
-    )
+    anyhow::anyhow!("{wish} needs the {quantity} of subnets, and the profile of {name} has none: {remedy}")
 }

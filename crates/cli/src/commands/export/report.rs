@@ -96,12 +96,12 @@ pub(super) struct SearchReport {
     pub(super) strategy: Strategy,
     /// Accuracies that the search asked for.
     pub(super) evaluations: usize,
-    /// How many of them an earlier command had measured.
+    /// How many of them had been measured before.
     pub(super) cached: usize,
     pub(super) population: usize,
     pub(super) seed: u64,
     pub(super) front: Vec<Point>,
-    /// Every subnet whose accuracy was known: those of earlier searches of this command that hold the budgets, then this
+    /// Every subnet whose accuracy was asked for or known: those of earlier searches of this command that hold the budgets, then this
     /// search's in their order. Costs are in the base unit of their quantity.
     pub(super) evaluated: Vec<Point>,
 }

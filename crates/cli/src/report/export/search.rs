@@ -14,6 +14,11 @@ use crate::report::scatter::unit;
 /// Accuracy against each quantity that has a budget, or against MACs.
 pub(super) fn clouds(exported: &Exported, space: &SearchSpace, profile: Option<&ProfileFile>) -> Markup {
     let mut quantities: Vec<Quantity> = exported.budgets.iter().map(|limit| limit.asked.quantity).collect();
+    // A front has objectives besides.
+    let weighed = exported.search.evaluated.iter().take(1).flat_map(|seen| &seen.costs);
+    let others: Vec<Quantity> = weighed.map(|(quantity, _)| *quantity).collect();
+    quantities
+        .extend(others.into_iter().filter(|quantity| !quantities.contains(quantity)).collect::<Vec<_>>());
     if quantities.is_empty() {
         quantities.push(Quantity::Macs);
     }
@@ -57,7 +62,8 @@ pub(in crate::report) fn cloud(
         x: Axis::around(all.map(|cost| cost / scale), &label, decimal),
         y: Axis::around(points.iter().map(|(_, seen)| seen.accuracy), "validation accuracy", percent),
     };
-    let pairs: Vec<(f64, f64)> = points.iter().map(|(cost, seen)| (*cost, seen.accuracy)).collect();
+    let full = points.iter().filter(|(_, seen)| seen.stopped_after.is_none());
+    let pairs: Vec<(f64, f64)> = full.map(|(cost, seen)| (*cost, seen.accuracy)).collect();
     let on_front: Vec<(f64, f64)> =
         front(&pairs).into_iter().map(|place| frame.at(pairs[place].0 / scale, pairs[place].1)).collect();
     let line = stairs(&on_front);
@@ -65,7 +71,7 @@ pub(in crate::report) fn cloud(
     let content = html! {
         @for (cost, seen) in &points {
             @let (x, y) = frame.at(cost / scale, seen.accuracy);
-            circle.random cx=(px(x)) cy=(px(y)) r="3.2" { title { (describe(seen, quantity, *cost)) } }
+            circle.random.ended[seen.stopped_after.is_some()] cx=(px(x)) cy=(px(y)) r="3.2" { title { (describe(seen, quantity, *cost)) } }
         }
         polyline.front points=(path(&line)) {}
         @for limit in &limits {
@@ -81,6 +87,9 @@ pub(in crate::report) fn cloud(
         (frame.draw(&summary, &html! {}, &content))
         ul.legend {
             li { svg viewBox="0 0 30 12" aria-hidden="true" { circle.random cx="15" cy="6" r="4" {} } "seen by the search" }
+            @if points.iter().any(|(_, seen)| seen.stopped_after.is_some()) {
+                li { svg viewBox="0 0 30 12" aria-hidden="true" { circle.random.ended cx="15" cy="6" r="4" {} } "ended early: about so accurate" }
+            }
             li { svg viewBox="0 0 30 12" aria-hidden="true" { line.front x1="0" x2="30" y1="6" y2="6" {} } "Pareto front" }
             @for (place, (_, exported)) in chosen.iter().enumerate() {
                 li { svg viewBox="0 0 30 12" aria-hidden="true" { (mark(place + 1, (15.0, 6.0), "")) } (if exports.len() == 1 { "chosen" } else { exported.file.trim_end_matches(".onnx") }) }
@@ -107,11 +116,13 @@ pub(super) fn history(exported: &Exported) -> Markup {
     let mut volumes = Vec::new();
     let mut members: Vec<Objectives> = Vec::new();
     for (place, one) in seen.iter().enumerate() {
-        members.push(Objectives { accuracy: one.accuracy, usage: usage(one) });
+        if one.stopped_after.is_none() {
+            members.push(Objectives { accuracy: one.accuracy, costs: [usage(one), 0.0] });
+        }
         if place >= known {
-            let held = members.iter().filter(|member| member.usage <= 1.0);
+            let held = members.iter().filter(|member| member.costs[0] <= 1.0);
             best.push(held.map(|member| member.accuracy).fold(f64::NAN, f64::max));
-            volumes.push(hypervolume(&members, Objectives { accuracy: 0.0, usage: 1.0 }));
+            volumes.push(hypervolume(&members, Objectives { accuracy: 0.0, costs: [1.0; 2] }));
         }
     }
     let has_budget = !exported.budgets.is_empty();
@@ -167,7 +178,12 @@ fn cost(seen: &Seen, quantity: Quantity, space: &SearchSpace, profile: Option<&P
 }
 
 fn describe(seen: &Seen, quantity: Quantity, cost: f64) -> String {
-    format!("{}, {}: {}", crate::table::percent(seen.accuracy), quantity.format(cost), seen.subnet)
+    let accuracy = crate::table::percent(seen.accuracy);
+    let accuracy = match seen.stopped_after {
+        Some(images) => format!("about {accuracy} (ended after {images} images)"),
+        None => accuracy,
+    };
+    format!("{accuracy}, {}: {}", quantity.format(cost), seen.subnet)
 }
 
 fn chosen_text(exported: &Exported, quantity: Quantity, cost: f64) -> String {

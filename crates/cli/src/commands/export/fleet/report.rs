@@ -33,7 +33,7 @@ pub(crate) struct FleetReport {
     mean_loss: f64,
     /// Accuracies that all searches asked for.
     evaluations: usize,
-    /// How many of them an earlier command had measured.
+    /// How many of them had been measured before.
     cached: usize,
     /// Subnets whose accuracy was known to the last search.
     evaluated: usize,
