@@ -8,13 +8,16 @@ use elastic_space::{Budget, Genome, SearchSpace, Slot, Subnet};
 
 use super::evolution::Parents;
 use super::measured::Measured;
-use super::pareto::{self, Objectives};
+use super::pareto::{self, Objectives, cost_of};
 use super::{Evaluator, Margins, Outcome, Point, Progress, SearchError};
 
 /// One in so many of a population is of the elite.
 ///
 /// On the landscapes of the tests, 4 finds the optimum in 300 evaluations more often than 2 or 1.
 const ELITE_DIVISOR: usize = 4;
+
+/// Why the cost of a quantity that counts is known.
+const ASKED: &str = "the cost of every quantity that counts was asked for";
 
 /// Answers an archive's questions.
 pub(super) trait Oracle {
@@ -66,8 +69,6 @@ pub(super) struct Price {
     /// The largest share of a budget that is used; without budgets the first of what is to be small, or the MACs over the largest
     /// subnet's.
     pub(super) usage: f64,
-    /// What is to be small.
-    objectives: [f64; 2],
     /// Whether every budget is met.
     pub(super) feasible: bool,
 }
@@ -146,22 +147,20 @@ impl<'a, E: Oracle> Archive<'a, E> {
             }
             costs.push((quantity, value));
         }
-        let cost_of = |quantity| cost_of(&costs, quantity);
-        let share = |budget: &Budget| cost_of(budget.quantity) / budget.limit;
+        let cost_of = |quantity| cost_of(&costs, quantity).expect(ASKED);
         let feasible = self.budgets.iter().all(|budget| cost_of(budget.quantity) <= budget.limit);
-        let usage = match (self.budgets, self.objectives) {
-            ([], [first, ..]) => cost_of(*first),
-            ([], []) => self.space.cost(subnet).macs as f64 / self.largest_macs,
-            (budgets, _) => budgets.iter().map(share).fold(f64::NEG_INFINITY, f64::max),
-        };
-        let objectives = match self.objectives {
-            [] => [usage, 0.0],
-            [only] => [cost_of(*only), 0.0],
-            [first, second, ..] => [cost_of(*first), cost_of(*second)],
-        };
-        let price = Price { costs, usage, objectives, feasible };
+        let usage = pareto::usage(&costs, self.budgets).unwrap_or_else(|| match self.objectives {
+            [first, ..] => cost_of(*first),
+            [] => self.space.cost(subnet).macs as f64 / self.largest_macs,
+        });
+        let price = Price { costs, usage, feasible };
         self.prices.insert(subnet.clone(), price.clone());
         Ok(price)
+    }
+
+    /// What is wanted of a subnet of this accuracy and price.
+    fn wanted(&self, accuracy: f64, price: &Price) -> Objectives {
+        Objectives::new(accuracy, &price.costs, self.objectives, price.usage)
     }
 
     /// Whether a genome's subnet meets every budget and uses no more than `ceiling` of it.
@@ -173,7 +172,8 @@ impl<'a, E: Oracle> Archive<'a, E> {
     /// Each budget that a subnet misses, with the subnet's cost.
     pub(super) fn misses(&mut self, subnet: &Subnet) -> Result<Vec<(Budget, f64)>, SearchError<E::Error>> {
         let price = self.price(subnet)?;
-        let costs = self.budgets.iter().map(|budget| (*budget, cost_of(&price.costs, budget.quantity)));
+        let costs =
+            self.budgets.iter().map(|budget| (*budget, cost_of(&price.costs, budget.quantity).expect(ASKED)));
         Ok(costs.filter(|(budget, cost)| cost > &budget.limit).collect())
     }
 
@@ -202,7 +202,7 @@ impl<'a, E: Oracle> Archive<'a, E> {
         if !price.feasible {
             return Ok(());
         }
-        let own = Objectives { accuracy: 0.0, costs: price.objectives };
+        let own = self.wanted(0.0, &price);
         let no_dearer = self.candidates.iter().filter(|candidate| candidate.objectives.costs_no_more(own));
         let rival = no_dearer.max_by(|a, b| a.point.accuracy.total_cmp(&b.point.accuracy));
         let rival = rival.map(|candidate| &candidate.point.subnet);
@@ -278,15 +278,16 @@ impl<'a, E: Oracle> Archive<'a, E> {
         if accuracy.is_nan() {
             return Err(SearchError::NoAnswers { subnet: subnet.to_string() });
         }
-        let Price { costs, objectives, .. } = self.price(&subnet)?;
+        let price = self.price(&subnet)?;
+        let objectives = self.wanted(accuracy, &price);
         let place = self.seen.len();
         self.seen.insert(subnet.clone());
         let list = if stopped_after.is_none() { &mut self.candidates } else { &mut self.stopped };
         list.push(Candidate {
             place,
             genome,
-            point: Point { subnet, accuracy, stopped_after, costs },
-            objectives: Objectives { accuracy, costs: objectives },
+            point: Point { subnet, accuracy, stopped_after, costs: price.costs },
+            objectives,
         });
         Ok(())
     }
@@ -316,9 +317,4 @@ impl<'a, E: Oracle> Archive<'a, E> {
             .then_with(|| macs(a).cmp(&macs(b)))
             .then_with(|| a.point.subnet.cmp(&b.point.subnet))
     }
-}
-
-fn cost_of(costs: &[(Quantity, f64)], quantity: Quantity) -> f64 {
-    let cost = costs.iter().find(|(asked, _)| *asked == quantity);
-    cost.expect("the cost of every quantity that counts was asked for").1
 }

@@ -111,7 +111,7 @@ mod tests {
 
     use elastic_space::SearchSpace;
 
-    use super::super::tests::per_layer;
+    use super::super::fakes::per_layer;
     use super::*;
 
     /// Right but for the examples of which `wrong` is true.

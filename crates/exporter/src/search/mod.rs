@@ -16,6 +16,8 @@
 mod archive;
 mod assign;
 mod evolution;
+#[cfg(test)]
+mod fakes;
 mod generation;
 mod margins;
 mod measured;
@@ -44,7 +46,7 @@ use archive::{Archive, Oracle};
 use evolution::Sweep;
 use generation::{breed, draw, seed};
 use measured::Measured;
-pub use pareto::{Objectives, hypervolume};
+pub use pareto::{Objectives, hypervolume, usage};
 
 /// Generations in a row without a new subnet after which the search ends.
 const MAX_STALE_GENERATIONS: usize = 3;

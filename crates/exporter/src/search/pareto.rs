@@ -5,6 +5,9 @@
 
 use std::cmp::Ordering;
 
+use elastic_space::Budget;
+use elastic_space::budget::Quantity;
+
 /// What the search wants of a subnet.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Objectives {
@@ -23,7 +26,33 @@ pub(super) struct Standing {
     pub(super) crowding: f64,
 }
 
+/// The cost of a quantity, if it is among them.
+pub(super) fn cost_of(costs: &[(Quantity, f64)], quantity: Quantity) -> Option<f64> {
+    costs.iter().find(|(known, _)| *known == quantity).map(|(_, cost)| *cost)
+}
+
+/// The largest share of a budget that costs come to; none without budgets.
+pub fn usage<'b>(costs: &[(Quantity, f64)], budgets: impl IntoIterator<Item = &'b Budget>) -> Option<f64> {
+    let share = |budget: &Budget| Some(cost_of(costs, budget.quantity)? / budget.limit);
+    budgets.into_iter().filter_map(share).max_by(f64::total_cmp)
+}
+
 impl Objectives {
+    /// What is wanted of a subnet: that its costs of `quantities` are small, or without these its `usage`.
+    ///
+    /// # Panics
+    ///
+    /// If the cost of one of them is not given.
+    pub fn new(accuracy: f64, costs: &[(Quantity, f64)], quantities: &[Quantity], usage: f64) -> Self {
+        let cost = |quantity| cost_of(costs, quantity).expect("the cost of every objective was asked for");
+        let costs = match *quantities {
+            [] => [usage, 0.0],
+            [only] => [cost(only), 0.0],
+            [first, second, ..] => [cost(first), cost(second)],
+        };
+        Self { accuracy, costs }
+    }
+
     /// Whether `self` is at least as good in all objectives and better in one.
     pub(super) fn dominates(self, other: Self) -> bool {
         self.accuracy >= other.accuracy && self.costs_no_more(other) && self != other

@@ -14,7 +14,7 @@ use rand::Rng;
 use super::archive::{Accuracy, Archive, Oracle};
 use super::generation::{New, UsageRange, breed, draw};
 use super::measured::Measured;
-use super::pareto::Objectives;
+use super::pareto::{Objectives, cost_of};
 use super::process::{Normal, Process, cumulative};
 use super::promise::{Expected, Promise};
 use super::{Evaluator, Margins, SearchError, Settings, evolve};
@@ -240,8 +240,7 @@ impl<E: Oracle> Oracle for Predicted<'_, '_, E> {
 
     fn cost(&mut self, subnet: &Subnet, quantity: Quantity) -> Result<f64, Self::Error> {
         let costs = self.archive.price(subnet)?.costs;
-        let cost = costs.iter().find(|(known, _)| *known == quantity);
-        Ok(cost.expect("both searches have the same budgets").1)
+        Ok(cost_of(&costs, quantity).expect("both searches have the same budgets"))
     }
 
     fn accuracy(&mut self, subnet: &Subnet, _: Option<&Subnet>) -> Result<Accuracy, Self::Error> {
@@ -369,7 +368,7 @@ fn dream<E: Oracle>(
 mod tests {
     use elastic_space::genome::draw;
 
-    use super::super::tests::per_layer;
+    use super::super::fakes::per_layer;
     use super::*;
 
     /// Of 400 examples, which differ in the sizes that their margins grow with.

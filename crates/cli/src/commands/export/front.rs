@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use elastic_exporter::search::{Evaluator, Objectives, Point, thin};
+use elastic_exporter::search::{self, Evaluator, Objectives, Point, thin};
 use elastic_space::budget::Quantity;
 use elastic_space::{Budget, Cost, Subnet, file};
 use schemars::JsonSchema;
@@ -67,21 +67,9 @@ pub(super) fn export(job: &Job<'_>, knowledge: &mut Knowledge<'_>) -> anyhow::Re
         asked => asked.to_vec(),
     };
     let found = job.search(&objectives, knowledge)?;
-    let cost = |point: &Point, quantity| {
-        let cost = point.costs.iter().find(|(known, _)| *known == quantity);
-        cost.expect("the search asks for each budget and objective").1
-    };
-    let used = |point: &Point| {
-        let shares = job.budgets.iter().map(|budget| cost(point, budget.quantity) / budget.limit);
-        shares.max_by(f64::total_cmp).unwrap_or_default()
-    };
     let of_point = |point: &Point| {
-        let costs = match objectives[..] {
-            [] => [used(point), 0.0],
-            [only] => [cost(point, only), 0.0],
-            [first, second, ..] => [cost(point, first), cost(point, second)],
-        };
-        Objectives { accuracy: point.accuracy, costs }
+        let used = search::usage(&point.costs, job.budgets).unwrap_or_default();
+        Objectives::new(point.accuracy, &point.costs, &objectives, used)
     };
     let mut front: Vec<(Objectives, &Point)> =
         found.outcome.front.iter().map(|point| (of_point(point), point)).collect();

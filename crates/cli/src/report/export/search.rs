@@ -1,6 +1,6 @@
 //! How the search went: the cloud of what it saw, and what it had reached after each evaluation.
 
-use elastic_exporter::search::{Objectives, hypervolume};
+use elastic_exporter::search::{Objectives, hypervolume, usage};
 use elastic_profiler::ProfileFile;
 use elastic_space::SearchSpace;
 use elastic_space::budget::Quantity;
@@ -15,10 +15,11 @@ use crate::report::scatter::unit;
 pub(super) fn clouds(exported: &Exported, space: &SearchSpace, profile: Option<&ProfileFile>) -> Markup {
     let mut quantities: Vec<Quantity> = exported.budgets.iter().map(|limit| limit.asked.quantity).collect();
     // A front has objectives besides.
-    let weighed = exported.search.evaluated.iter().take(1).flat_map(|seen| &seen.costs);
-    let others: Vec<Quantity> = weighed.map(|(quantity, _)| *quantity).collect();
-    quantities
-        .extend(others.into_iter().filter(|quantity| !quantities.contains(quantity)).collect::<Vec<_>>());
+    for (quantity, _) in exported.search.evaluated.iter().take(1).flat_map(|seen| &seen.costs) {
+        if !quantities.contains(quantity) {
+            quantities.push(*quantity);
+        }
+    }
     if quantities.is_empty() {
         quantities.push(Quantity::Macs);
     }
@@ -105,19 +106,14 @@ pub(in crate::report) fn cloud(
 pub(super) fn history(exported: &Exported) -> Markup {
     let seen = &exported.search.evaluated;
     let known = seen.len().saturating_sub(exported.search.evaluations);
-    let usage = |one: &Seen| {
-        let used = exported.budgets.iter().filter_map(|limit| {
-            let (_, cost) = one.costs.iter().find(|(quantity, _)| *quantity == limit.asked.quantity)?;
-            Some(cost / limit.asked.limit)
-        });
-        used.fold(0.0, f64::max)
-    };
+    let budgets = || exported.budgets.iter().map(|limit| &limit.asked);
+    let used = |one: &Seen| usage(&one.costs, budgets()).unwrap_or_default();
     let mut best = Vec::new();
     let mut volumes = Vec::new();
     let mut members: Vec<Objectives> = Vec::new();
     for (place, one) in seen.iter().enumerate() {
         if one.stopped_after.is_none() {
-            members.push(Objectives { accuracy: one.accuracy, costs: [usage(one), 0.0] });
+            members.push(Objectives { accuracy: one.accuracy, costs: [used(one), 0.0] });
         }
         if place >= known {
             let held = members.iter().filter(|member| member.costs[0] <= 1.0);
